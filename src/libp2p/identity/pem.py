@@ -1,0 +1,44 @@
+"""Private keys as PEM, PKCS #8, unencrypted: what OpenSSL and most other programs read and write."""
+
+from __future__ import annotations
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from ..errors import InvalidKey
+from .algorithm import algorithm_for
+from .keys import PrivateKey
+from .wire import KeyType
+
+
+def encode_pem(key: PrivateKey) -> bytes:
+    """Encode as PEM. Holds the secret."""
+    encoded: bytes = key.handle.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return encoded
+
+
+def decode_pem(data: bytes) -> PrivateKey:
+    """Decode PEM: PKCS #8, PKCS #1 or SEC 1, unencrypted. Raises `InvalidKey`."""
+    try:
+        handle = load_pem_private_key(data, password=None)
+    except TypeError as error:
+        raise InvalidKey("the PEM key is encrypted, which is not supported") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise InvalidKey("malformed or unsupported PEM private key") from error
+    if isinstance(handle, Ed25519PrivateKey):
+        return PrivateKey.from_handle(KeyType.ED25519, handle)
+    if isinstance(handle, EllipticCurvePrivateKey) and handle.curve.name == "secp256k1":
+        return PrivateKey.from_handle(KeyType.SECP256K1, handle)
+    for accepted, key_type in ((EllipticCurvePrivateKey, KeyType.ECDSA), (RSAPrivateKey, KeyType.RSA)):
+        if isinstance(handle, accepted):
+            # Through its raw form, so that the type's own checks (curve, size) apply.
+            return PrivateKey(key_type, algorithm_for(key_type).dump_private(handle))
+    raise InvalidKey(f"the PEM holds a key of a type that libp2p does not know: {type(handle).__name__}")
