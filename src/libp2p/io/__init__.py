@@ -1,0 +1,22 @@
+"""Byte streams: the interface, buffered exact reads, length-delimited messages, task supervision."""
+
+from .buffer import DEFAULT_READ_LIMIT, ReceiveBuffer
+from .delimited import read_delimited, write_delimited
+from .gate import WriteGate
+from .limits import time_limit
+from .stream import Buffer, ByteStream, Reader, Sink
+from .tasks import TaskSupervisor
+
+__all__ = [
+    "DEFAULT_READ_LIMIT",
+    "Buffer",
+    "ByteStream",
+    "Reader",
+    "ReceiveBuffer",
+    "Sink",
+    "TaskSupervisor",
+    "WriteGate",
+    "read_delimited",
+    "time_limit",
+    "write_delimited",
+]

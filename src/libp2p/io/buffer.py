@@ -1,0 +1,238 @@
+"""The receive half of every byte stream: bytes are fed in as they arrive and read out as a task asks for them.
+
+Rules:
+- `feed` copies, so the caller may reuse its memory at once, and a small payload never keeps a large buffer alive.
+- Cancelling a read loses nothing: bytes leave the buffer only in the step that returns them.
+- Bytes that arrived before the end or an error are read first.
+- `on_consumed(n)` reports bytes that the reader took, or that it is waiting for as part of a longer read: flow control
+  may then let the sender send as many more, so a read of more than the receive window completes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from ..errors import BusyResource, IncompleteRead, MessageTooLarge
+
+DEFAULT_READ_LIMIT = 64 * 1024 * 1024
+"""Bytes that a read to the end of the stream collects before it gives up with `MessageTooLarge`."""
+
+_SMALL = 4096
+"""Pieces below this many bytes are gathered in one chunk instead of being kept as an object each."""
+
+_GATHERED = 64 * 1024
+"""Bytes that one such chunk gathers."""
+
+
+_HANDY = 16 * 1024
+"""Bytes that are worth a read of their own."""
+
+
+class ReceiveBuffer:
+    """Bytes received and not yet read. One task may read at a time; another gets `BusyResource`."""
+
+    __slots__ = ("_chunks", "_credited", "_eof", "_error", "_offset", "_on_consumed", "_size", "_waiter")
+
+    def __init__(self, on_consumed: Callable[[int], None] | None = None) -> None:
+        self._chunks: deque[bytes | bytearray] = deque()
+        self._offset = 0  # bytes of the first chunk that were read already
+        self._size = 0
+        self._credited = 0  # bytes at the front that on_consumed was told of before they were taken
+        self._eof = False
+        self._error: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._on_consumed = on_consumed
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def available(self) -> int:
+        """Bytes that can be read without waiting."""
+        return self._size
+
+    @property
+    def at_eof(self) -> bool:
+        """Whether the sender has ended the stream and everything was read."""
+        return self._eof and not self._size
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will arrive, by its end or an error."""
+        return self._eof or self._error is not None
+
+    @property
+    def unclaimed(self) -> int:
+        """Bytes buffered that no read has asked for yet."""
+        return self._size - self._credited
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Append a copy of `data`."""
+        length = len(data)
+        if not length:
+            return
+        if length >= _SMALL:
+            self._chunks.append(bytes(data))
+        elif self._chunks and type(tail := self._chunks[-1]) is bytearray and len(tail) < _GATHERED:
+            tail += data
+        else:
+            self._chunks.append(bytearray(data))
+        self._size += length
+        self._wake()
+
+    def feed_eof(self) -> None:
+        """Nothing more will come; reads return what is left, then b""."""
+        self._eof = True
+        self._wake()
+
+    def set_error(self, error: Exception) -> None:
+        """Nothing more will come; reads return what is left, then raise `error`. The first end or error counts."""
+        if not self.ended:
+            self._error = error
+            self._wake()
+
+    def discard(self) -> int:
+        """Drop what is buffered; return how many bytes of it the sender had not been credited for."""
+        uncredited = self.unclaimed
+        self._chunks.clear()
+        self._offset = self._size = self._credited = 0
+        return uncredited
+
+    async def read(self, n: int = -1, *, limit: int = DEFAULT_READ_LIMIT) -> bytes:
+        """Up to `n` bytes, as soon as there are any; b"" at the end. With n = -1 all bytes up to the end.
+
+        Raises `MessageTooLarge` where n = -1 and more than `limit` bytes come (they stay readable), and the error that
+        ended the stream, if one did.
+        """
+        self._check_free()
+        if n < 0:
+            await self._fill(limit + 1)
+            if self._size > limit:
+                raise MessageTooLarge("read to the end of the stream", limit=limit)
+            if self._error is not None:
+                raise self._error
+            return self._take(self._size)
+        if not self._size and n:
+            await self._fill(1)
+        if not self._size and self._error is not None:
+            raise self._error
+        return self._take(min(n, self._size, self._handy()))
+
+    async def readexactly(self, n: int) -> bytes:
+        """Just `n` bytes. Raises `IncompleteRead` where the stream ends before; what came stays in its `partial`."""
+        self._check_free()
+        if self._size < n:
+            await self._fill(n)
+            if self._size < n:
+                if self._error is not None:
+                    raise self._error
+                raise IncompleteRead(self._take(self._size), n)
+        return self._take(n)
+
+    async def readuntil(self, separator: bytes = b"\n", *, limit: int = 65536) -> bytes:
+        """Bytes up to and with `separator`.
+
+        Raises `MessageTooLarge` where it is not within the first `limit` bytes (they stay readable), and
+        `IncompleteRead` where the stream ends before it.
+        """
+        self._check_free()
+        searched = 0
+        while True:
+            joined = self._gathered()
+            found = joined.find(separator, searched)
+            if found >= 0 and found + len(separator) <= limit:
+                return self._take(found + len(separator))
+            if found >= 0 or self._size >= limit:
+                raise MessageTooLarge(f"no {separator!r} within reach", limit=limit)
+            if self.ended:
+                if self._error is not None:
+                    raise self._error
+                raise IncompleteRead(self._take(self._size), None)
+            searched = max(0, self._size - len(separator) + 1)
+            await self._fill(self._size + 1)
+
+    def take_all(self) -> bytes:
+        """Everything that is buffered, at once."""
+        return self._take(self._size)
+
+    def _check_free(self) -> None:
+        if self._waiter is not None:
+            raise BusyResource("another task is reading this stream")
+
+    async def _fill(self, n: int) -> None:
+        """Wait until `n` bytes are buffered or the stream has ended."""
+        while self._size < n and not self.ended:
+            self._credit(min(self._size, n))
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _credit(self, upto: int) -> None:
+        """Report the first `upto` bytes as consumed, as far as they were not reported yet."""
+        if upto > self._credited:
+            fresh, self._credited = upto - self._credited, upto
+            if self._on_consumed is not None:
+                self._on_consumed(fresh)
+
+    def _gathered(self) -> bytes | bytearray:
+        """The whole content as one chunk, which then is the only one."""
+        if len(self._chunks) == 1 and not self._offset:
+            return self._chunks[0]
+        content = self._peel(self._size)
+        self._chunks.clear()
+        if content:
+            self._chunks.append(bytearray(content))
+        self._offset = 0
+        return content
+
+    def _take(self, n: int) -> bytes:
+        """Remove and return the first `n` bytes, which must be there."""
+        if not n:
+            return b""
+        taken = self._peel(n)
+        self._size -= n
+        if self._credited >= n:
+            self._credited -= n
+        else:
+            fresh, self._credited = n - self._credited, 0
+            if self._on_consumed is not None:
+                self._on_consumed(fresh)
+        return taken
+
+    def _handy(self) -> int:
+        """How many bytes are best returned in one piece: the first chunk, with those behind it while they are small.
+        (Joining large chunks costs a copy, and memory beyond 128 KiB is slow to get.)
+        """
+        size = -self._offset
+        for chunk in self._chunks:
+            size += len(chunk)
+            if size >= _HANDY:
+                break
+        return size
+
+    def _peel(self, n: int) -> bytes:
+        """Cut the first `n` bytes off the chunks."""
+        chunks = self._chunks
+        pieces: list[bytes | bytearray | memoryview] = []
+        while n:
+            head = chunks[0]
+            available = len(head) - self._offset
+            if available > n:
+                pieces.append(memoryview(head)[self._offset : self._offset + n])
+                self._offset += n
+                break
+            pieces.append(memoryview(head)[self._offset :] if self._offset else head)
+            chunks.popleft()
+            self._offset = 0
+            n -= available
+        if len(pieces) == 1:
+            return bytes(pieces[0])
+        return b"".join(pieces)

@@ -1,0 +1,110 @@
+"""The byte-stream interfaces: what is read and written by tasks (`ByteStream`) and what is pushed to (`Sink`)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Protocol, Self
+
+from .buffer import DEFAULT_READ_LIMIT
+
+Buffer = bytes | bytearray | memoryview
+"""What can be written."""
+
+_CHUNK = 256 * 1024
+"""Bytes at most that one step of `async for chunk in stream` yields."""
+
+
+class Reader(Protocol):
+    """The reading side of a byte stream. `ReceiveBuffer` says what each call does."""
+
+    @property
+    def available(self) -> int: ...
+
+    async def read(self, n: int = -1, *, limit: int = DEFAULT_READ_LIMIT) -> bytes: ...
+
+    async def readexactly(self, n: int) -> bytes: ...
+
+    async def readuntil(self, separator: bytes = b"\n", *, limit: int = 65536) -> bytes: ...
+
+
+class ByteStream(ABC):
+    """A reliable, ordered stream of bytes in both directions.
+
+    Cancelling any call works, at once, and loses no received byte. A cancelled `write` may have sent a part.
+    Used as a context manager it is closed at the end, or torn down where the block raised.
+    """
+
+    @abstractmethod
+    async def read(self, n: int = -1, *, limit: int = DEFAULT_READ_LIMIT) -> bytes:
+        """Up to `n` bytes, as soon as there are any; b"" at the end. With n = -1 all bytes up to the end, `limit` bytes
+        at most (else `MessageTooLarge`). Raises what ended the stream, once everything before it was read.
+        """
+
+    @abstractmethod
+    async def readexactly(self, n: int) -> bytes:
+        """Just `n` bytes. Raises `IncompleteRead` where the stream ends before."""
+
+    @abstractmethod
+    async def readuntil(self, separator: bytes = b"\n", *, limit: int = 65536) -> bytes:
+        """Bytes up to and with `separator`, `limit` bytes at most (else `MessageTooLarge`). Raises `IncompleteRead`
+        where the stream ends before.
+        """
+
+    @abstractmethod
+    async def write(self, data: Buffer) -> None:
+        """Send `data`; returns when all of it was accepted. Waits, without limit, while the other side can take no
+        more.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Send what was written, then end both directions. Idempotent."""
+
+    @abstractmethod
+    def abort(self, error: Exception | None = None) -> None:
+        """End both directions at once; what was not sent yet is dropped. `error` is what pending calls raise.
+        Idempotent.
+        """
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if chunk := await self.read(_CHUNK):
+            return chunk
+        raise StopAsyncIteration
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            await self.close()
+        else:
+            self.abort()
+
+
+class Sink(Protocol):
+    """Takes the bytes of a connection as they arrive, without a task in between: the push side of `RawConnection`.
+
+    `data_received` gets memory that is valid only during the call. It may raise a `Libp2pError`: the connection is then
+    aborted with it. `connection_lost` is called exactly once, and nothing behind it.
+    """
+
+    def data_received(self, data: memoryview) -> None:
+        """More bytes; never empty."""
+
+    def eof_received(self) -> None:
+        """The peer will send no more."""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The connection is gone; `error` is None where this side closed it in order."""
+
+    def pause_writing(self) -> None:
+        """The connection holds enough unsent bytes: send no more data until `resume_writing`."""
+
+    def resume_writing(self) -> None:
+        """The connection takes data again."""
