@@ -1,0 +1,423 @@
+"""The asyncio half of every muxer: drives a `MuxerSession` over a secure channel.
+
+    channel -> data_received -> session.receive_data -> the stream's buffer -> its reader
+    writer -> the write gate -> session.send -> one flush per loop tick -> channel
+
+Rules:
+- No task per connection or stream: received bytes are pushed up, writers send for themselves.
+- What is written in one tick of the loop leaves in one `channel.send`.
+- Writers of one connection take turns of `_TURN` bytes while it takes data, and wait while it does not.
+- When the connection ends every pending call gets its `close_reason`; what had arrived stays readable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from ..connection import Connection, Direction, SecureChannel, Stream, StreamErrorCode
+from ..errors import BusyResource, ConnectionClosed, RemoteProtocolError, StreamClosed, StreamReset
+from ..io import Buffer, WriteGate
+from .session import (
+    DataReceived,
+    EndOfStream,
+    Event,
+    GoAwayReceived,
+    MuxerSession,
+    PeerSilent,
+    StreamAccepted,
+    StreamOpened,
+    StreamWasReset,
+    WindowOpened,
+)
+
+_TURN = 256 * 1024
+"""Bytes that one writer sends before the next one has its turn; also what is queued before it is flushed at once."""
+
+_MAX_BACKLOG = 1024 * 1024
+"""Bytes of control frames that may pile up while the peer reads nothing: one that makes us answer without reading the
+answers is disconnected."""
+
+_MAX_DISCARDED = 128 * 1024
+"""Bytes that a peer may go on sending on a stream that we closed; then the stream is reset, so that its writer
+learns.
+"""
+
+
+class MuxedStream(Stream):
+    """A stream of a `MuxedConnection`."""
+
+    def __init__(self, stream_id: int, connection: MuxedConnection, direction: Direction) -> None:
+        super().__init__(stream_id, connection, direction)
+        self._muxed = connection
+        self._writing = False
+        self._window: asyncio.Future[None] | None = None  # what a writer waits for while the peer's window is shut
+        self._write_error: Exception | None = None
+        self._discarded: int | None = None  # bytes dropped since close(); None before it
+
+    async def write(self, data: Buffer) -> None:
+        if self._writing:
+            raise BusyResource("another task is writing this stream")
+        view = memoryview(data if isinstance(data, bytes) else bytes(data))
+        self._writing = True
+        try:
+            while True:
+                if self._write_error is not None:
+                    raise self._write_error
+                sent = await self._muxed.send(self, view)
+                view = view[sent:]
+                if not view:
+                    return
+                if not sent:
+                    await self._window_opened()
+        except StreamReset:
+            if self._agreement is not None and len(self._incoming):
+                await self.agreed()  # the peer may have said why: it does not support the protocol
+            raise
+        finally:
+            self._writing = False
+
+    async def close_write(self) -> None:
+        if self._write_error is None:
+            self._write_error = StreamClosed("the stream was closed for writing")
+            self._muxed.close_write(self)
+
+    async def close(self) -> None:
+        await self.close_write()
+        if self._discarded is None:
+            self._discarded = self._incoming.discard()
+            ended = self._incoming.ended
+            self._incoming.set_error(StreamClosed("the stream was closed"))
+            if not ended:
+                self._discard(0)
+
+    def reset(self, code: int = StreamErrorCode.NONE) -> None:
+        self._muxed.reset(self, code)
+
+    # Called by the connection
+
+    def data_received(self, data: memoryview) -> None:
+        if self._discarded is None:
+            self._incoming.feed(data)
+        else:
+            self._discard(len(data))
+
+    def eof_received(self) -> None:
+        self._incoming.feed_eof()
+
+    def window_opened(self) -> None:
+        if self._window is not None and not self._window.done():
+            self._window.set_result(None)
+
+    def end(self, error: Exception) -> None:
+        """Both directions are over: every call raises `error`, reads once what had arrived was read."""
+        if self._write_error is None or isinstance(error, StreamReset):
+            self._write_error = error
+        self._incoming.set_error(error)
+        self.window_opened()
+
+    def _discard(self, n: int) -> None:
+        assert self._discarded is not None
+        self._discarded += n
+        if self._discarded > _MAX_DISCARDED:
+            self.reset()
+
+    async def _window_opened(self) -> None:
+        self._window = asyncio.get_running_loop().create_future()
+        try:
+            await self._window
+        finally:
+            self._window = None
+
+    def _consumed(self, n: int) -> None:
+        self._muxed.consumed(self, n)
+
+
+class MuxedConnection(Connection):
+    """A secure channel that carries many streams. It is the channel's sink."""
+
+    def __init__(self, channel: SecureChannel, session: MuxerSession, direction: Direction, *, muxer: str) -> None:
+        self.local_peer = channel.local_peer
+        self.remote_peer = channel.remote_peer
+        self.remote_key = channel.remote_key
+        self.local_addr = channel.local_addr
+        self.remote_addr = channel.remote_addr
+        self.direction = direction
+        self.security = channel.protocol
+        self.muxer = muxer
+        self._channel = channel
+        self._session = session
+        self._loop = asyncio.get_running_loop()
+        self._streams: dict[int, MuxedStream] = {}
+        self._unserved: list[Stream] = []  # opened by the peer before `serve`
+        self._on_stream: Callable[[Stream], None] | None = None
+        self._on_closed: Callable[[ConnectionClosed], None] | None = None
+        self._on_stream_closed: Callable[[Stream], None] | None = None
+        self._gate = WriteGate()
+        self._openers: deque[asyncio.Future[None]] = deque()
+        self._flush_scheduled = False
+        self._backlog = 0  # bytes sent while the gate was shut
+        self._goodbye: ConnectionClosed | None = None  # the peer said it is going away
+        self._close_reason: ConnectionClosed | None = None
+        self._closed = self._loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
+        session.start(self._loop.time())
+        self._schedule_flush()
+        self._set_timer()
+        channel.attach(self)
+
+    def serve(
+        self,
+        on_stream: Callable[[Stream], None],
+        on_closed: Callable[[ConnectionClosed], None],
+        on_stream_closed: Callable[[Stream], None] | None = None,
+    ) -> None:
+        self._on_stream, self._on_closed, self._on_stream_closed = on_stream, on_closed, on_stream_closed
+        unserved, self._unserved = self._unserved, []
+        for stream in unserved:
+            self._hand_out(stream)
+        if self._close_reason is not None:
+            on_closed(self._close_reason)
+
+    @property
+    def streams(self) -> Sequence[Stream]:
+        return tuple(self._streams.values())
+
+    @property
+    def rtt(self) -> float | None:
+        return self._session.rtt
+
+    @property
+    def close_reason(self) -> ConnectionClosed | None:
+        return self._close_reason
+
+    async def open_stream(self) -> Stream:
+        self._check_open()
+        while self._openers or not self._session.can_open():
+            turn = self._loop.create_future()
+            self._openers.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn in self._openers:
+                    self._openers.remove(turn)
+                else:
+                    self._wake_opener()
+                raise
+            self._check_open()
+            if self._session.can_open():
+                break
+        stream = MuxedStream(self._session.open_stream(self._loop.time()), self, Direction.OUTBOUND)
+        self._streams[stream.id] = stream
+        self._wake_opener()
+        self._schedule_flush()
+        return stream
+
+    async def close(self, reason: str = "closed by the application") -> None:
+        if self._close_reason is None:
+            self._session.go_away()
+            self._flush()
+            self._end(ConnectionClosed(reason, by="local", code=0))
+        await self._channel.close()
+
+    def abort(self, reason: str = "aborted by the application") -> None:
+        self._end(ConnectionClosed(reason, by="local"))
+        self._channel.abort()
+
+    async def wait_closed(self) -> ConnectionClosed:
+        return await asyncio.shield(self._closed)
+
+    # What streams call
+
+    async def send(self, stream: MuxedStream, data: memoryview) -> int:
+        """Wait for a turn, then send as much of `data` as a turn and the stream's window take."""
+        await self._gate.wait()
+        try:
+            if not self._session.is_open(stream.id):
+                return 0  # reset while it waited; the stream knows the error
+            sent = self._session.send(stream.id, data[:_TURN])
+            if self._session.unsent >= _TURN:
+                self._flush()
+            else:
+                self._schedule_flush()
+            return sent
+        finally:
+            self._gate.passed()
+
+    def consumed(self, stream: MuxedStream, n: int) -> None:
+        """The stream's reader took `n` bytes."""
+        if self._close_reason is None:
+            self._session.consumed(stream.id, n, self._loop.time())
+            if self._session.unsent:
+                self._schedule_flush()
+
+    def close_write(self, stream: MuxedStream) -> None:
+        """End the stream's outgoing direction."""
+        if self._close_reason is None:
+            self._session.close_write(stream.id)
+            self._schedule_flush()
+            self._forget_if_done(stream.id)
+
+    def reset(self, stream: MuxedStream, code: int) -> None:
+        """End the stream at once."""
+        if self._close_reason is None and self._session.is_open(stream.id):
+            self._session.reset(stream.id, code)
+            self._schedule_flush()
+            self._forget_if_done(stream.id)
+        stream.end(StreamReset(code, by="local"))
+
+    # The channel's sink
+
+    def data_received(self, data: memoryview) -> None:
+        if self._close_reason is not None:
+            return
+        try:
+            events = self._session.receive_data(data, self._loop.time())
+        except RemoteProtocolError as error:
+            self._flush()
+            self._end(ConnectionClosed(str(error), by="local", code=1))
+            raise
+        for event in events:
+            if type(event) is DataReceived:
+                if stream := self._streams.get(event.stream_id):
+                    stream.data_received(event.data)
+            else:
+                self._handle(event)
+        if self._session.unsent:
+            self._schedule_flush()
+
+    def eof_received(self) -> None:
+        self._end(self._goodbye or ConnectionClosed("the peer ended the connection", by="remote"))
+        self._channel.abort()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if isinstance(error, ConnectionClosed):
+            self._end(error)
+        elif error is not None:
+            self._end(ConnectionClosed(f"connection lost: {error}", by="remote"), cause=error)
+        else:
+            self._end(self._goodbye or ConnectionClosed("the connection was closed", by="local"))
+
+    def pause_writing(self) -> None:
+        self._gate.pause()
+
+    def resume_writing(self) -> None:
+        self._backlog = 0
+        self._gate.resume()
+
+    # Inside
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case StreamOpened(stream_id):
+                stream = self._streams[stream_id] = MuxedStream(stream_id, self, Direction.INBOUND)
+                if self._on_stream is None:
+                    self._unserved.append(stream)
+                else:
+                    self._hand_out(stream)
+            case EndOfStream() | StreamWasReset() | WindowOpened():
+                if known := self._streams.get(event.stream_id):
+                    self._handle_for(known, event)
+            case StreamAccepted():
+                self._wake_opener()
+            case GoAwayReceived(code):
+                self._peer_goes(code)
+            case PeerSilent(seconds):
+                self.abort(f"the peer has not answered a ping for {seconds:g} s")
+            case _:
+                raise TypeError(f"unexpected event {event!r}")
+
+    def _handle_for(self, stream: MuxedStream, event: EndOfStream | StreamWasReset | WindowOpened) -> None:
+        match event:
+            case EndOfStream():
+                stream.eof_received()
+                self._forget_if_done(stream.id)
+            case StreamWasReset(code=code):
+                stream.end(StreamReset(code, by="remote"))
+                self._forget_if_done(stream.id)
+            case WindowOpened():
+                stream.window_opened()
+
+    def _hand_out(self, stream: Stream) -> None:
+        assert self._on_stream is not None
+        self._session.accept_stream(stream.id)
+        self._schedule_flush()
+        self._on_stream(stream)
+
+    def _peer_goes(self, code: int) -> None:
+        reason = "the peer said goodbye" if code == 0 else f"the peer gave up with go-away code {code}"
+        self._goodbye = ConnectionClosed(reason, by="remote", code=code)
+        for opener in self._openers:
+            if not opener.done():
+                opener.set_exception(self._goodbye)
+        self._openers.clear()
+
+    def _check_open(self) -> None:
+        if error := self._close_reason or self._goodbye:
+            raise ConnectionClosed(error.reason, by=error.by, code=error.code)
+
+    def _wake_opener(self) -> None:
+        while self._openers and self._session.can_open():
+            turn = self._openers.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+    def _forget_if_done(self, stream_id: int) -> None:
+        if not self._session.is_open(stream_id) and (stream := self._streams.pop(stream_id, None)):
+            self._wake_opener()
+            if self._on_stream_closed is not None:
+                self._on_stream_closed(stream)
+
+    def _schedule_flush(self) -> None:
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush_tick)
+
+    def _flush_tick(self) -> None:
+        self._flush_scheduled = False
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._close_reason is not None or not (buffers := self._session.data_to_send()):
+            return
+        if self._gate.paused:
+            self._backlog += sum(map(len, buffers))
+            if self._backlog > _MAX_BACKLOG:
+                self.abort(f"the peer asks for answers but reads none: {self._backlog} bytes wait for it")
+                return
+        self._channel.send(buffers)
+
+    def _set_timer(self) -> None:
+        if (deadline := self._session.next_deadline()) is not None:
+            self._timer = self._loop.call_at(deadline, self._timer_due)
+
+    def _timer_due(self) -> None:
+        for event in self._session.handle_timer(self._loop.time()):
+            self._handle(event)
+        if self._close_reason is None:
+            self._flush()
+            self._set_timer()
+
+    def _end(self, reason: ConnectionClosed, *, cause: Exception | None = None) -> None:
+        """The connection is over: tell everybody, once."""
+        if self._close_reason is not None:
+            return
+        reason.__cause__ = cause
+        self._close_reason = reason
+        if self._timer is not None:
+            self._timer.cancel()
+        self._gate.fail(reason)
+        for opener in self._openers:
+            if not opener.done():
+                opener.set_exception(reason)
+        self._openers.clear()
+        streams, self._streams = self._streams, {}
+        for stream in streams.values():
+            stream.end(reason)
+            if self._on_stream_closed is not None:
+                self._on_stream_closed(stream)
+        self._closed.set_result(reason)
+        if self._on_closed is not None:
+            self._on_closed(reason)
