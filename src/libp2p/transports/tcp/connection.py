@@ -1,0 +1,118 @@
+"""One TCP socket as a raw connection.
+
+Received bytes go from the socket into one buffer that all connections of a transport share, and from there to the sink
+before the next `recv`: a connection that is idle holds no buffer. (Where the event loop keeps a receive pending in the
+buffer, as the Proactor loop of Windows does, each connection has one of its own.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from ...connection import RawConnection
+from ...errors import Libp2pError
+from ...io import Buffer
+from ...multiaddr import Multiaddr, from_socket_address
+
+logger = logging.getLogger(__name__)
+
+_LINGER = 2.0
+"""Seconds that a closed connection waits for the peer to close too: closing a socket in which the peer's bytes lie
+unread would reset the connection, and could destroy what we sent last."""
+
+_HIGH_WATER = 64 * 1024
+"""Bytes that may wait for the socket before writers are held."""
+
+
+class TcpConnection(RawConnection, asyncio.BufferedProtocol):
+    """A connected TCP socket. Made by `Tcp`; `connected` runs once the socket is there."""
+
+    def __init__(self, memory: memoryview, connected: Callable[[TcpConnection], None] | None = None) -> None:
+        self._memory = memory
+        self._connected = connected
+        self._closing = False
+        self._lost = False
+        self._reason: Exception | None = None  # what `abort` was called with
+        self._linger: asyncio.TimerHandle | None = None
+        self._closed = asyncio.get_running_loop().create_future()
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        super().__init__(
+            local_addr=_address(transport.get_extra_info("sockname")),
+            remote_addr=_address(transport.get_extra_info("peername")),
+        )
+        transport.set_write_buffer_limits(high=_HIGH_WATER)
+        if self._connected is not None:
+            self._connected(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        return self._memory
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._closing:
+            return
+        try:
+            self._sink.data_received(self._memory[:nbytes])
+        except Libp2pError as error:
+            logger.debug("%s: %s", self.remote_addr, error)
+            self.abort(error)
+
+    def eof_received(self) -> bool:
+        if self._closing:
+            return False
+        self._sink.eof_received()
+        return not self._lost
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._lost = True
+        if self._linger is not None:
+            self._linger.cancel()
+        self._closed.set_result(None)
+        self._sink.connection_lost(self._reason or error)
+
+    def pause_writing(self) -> None:
+        self._sink.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._sink.resume_writing()
+
+    # RawConnection
+
+    def send(self, buffers: Sequence[Buffer]) -> None:
+        if not self._closing:
+            write = self._transport.write
+            for buffer in buffers:
+                write(buffer)
+
+    def pause_reading(self) -> None:
+        if not self._closing:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self._closing:
+            self._transport.resume_reading()
+
+    async def close(self) -> None:
+        if not self._closing:
+            self._transport.resume_reading()
+            self._closing = True
+            self._transport.write_eof()
+            self._linger = asyncio.get_running_loop().call_later(_LINGER, self._transport.abort)
+        await asyncio.shield(self._closed)
+
+    def abort(self, error: Exception | None = None) -> None:
+        self._closing = True
+        if self._reason is None:
+            self._reason = error
+        self._transport.abort()
+
+
+def _address(socket_name: tuple[str, int] | tuple[str, int, int, int]) -> Multiaddr:
+    scope_id = socket_name[3] if len(socket_name) == 4 else 0
+    return from_socket_address(socket_name[0], socket_name[1], scope_id=scope_id)

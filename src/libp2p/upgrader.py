@@ -1,0 +1,92 @@
+"""Makes a finished connection of a raw one: first a secure channel, then a muxer (libp2p/specs connections).
+
+    dialer                                listener
+      | -- /multistream/1.0.0, /noise -------> |     which security protocol?
+      | <------ /multistream/1.0.0, /noise --- |
+      | <=========== handshake =============> |     who is there? (and, inlined: which muxer?)
+      | -- /multistream/1.0.0, /yamux/1.0.0 -> |     only where the handshake did not say:
+      | <-- /multistream/1.0.0, /yamux/1.0.0 - |     which muxer?
+
+Each stage has its time limit. Whatever goes wrong, the raw connection is aborted with the error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from . import multistream
+from .connection import Connection, Direction, Muxer, RawConnection, SecureChannel, SecurityProtocol
+from .errors import HandshakeError
+from .identity import PeerId, PrivateKey
+from .io import time_limit
+
+
+@dataclass(frozen=True, slots=True)
+class UpgraderConfig:
+    """Time limits of the stages of an upgrade, in seconds."""
+
+    negotiation_timeout: float = 10.0
+    """For agreeing on a security protocol, and again for agreeing on a muxer."""
+    handshake_timeout: float = 10.0
+    """For the security protocol's handshake."""
+
+
+class Upgrader:
+    """Upgrades raw connections as the owner of `key`; `security` and `muxers` are offered in their order, best
+    first.
+    """
+
+    def __init__(
+        self,
+        key: PrivateKey,
+        *,
+        security: Sequence[SecurityProtocol],
+        muxers: Sequence[Muxer],
+        config: UpgraderConfig | None = None,
+    ) -> None:
+        if not security or not muxers:
+            raise ValueError("an upgrader needs at least one security protocol and one muxer")
+        self._key = key
+        self._security = {protocol.protocol_id: protocol for protocol in security}
+        self._muxers = {muxer.protocol_id: muxer for muxer in muxers}
+        self._config = config or UpgraderConfig()
+
+    async def upgrade_outbound(self, raw: RawConnection, peer: PeerId | None) -> Connection:
+        """Upgrade a connection that we dialed to `peer` (None: whoever answers).
+
+        Raises `ProtocolNotSupported`, `HandshakeError` (`PeerIdMismatch`), `RemoteProtocolError`, `IncompleteRead`,
+        `StageTimeout`, `ConnectionClosed` and `OSError`.
+        """
+        return await self._upgrade(raw, Direction.OUTBOUND, peer)
+
+    async def upgrade_inbound(self, raw: RawConnection) -> Connection:
+        """Upgrade a connection that we accepted; raises the same errors."""
+        return await self._upgrade(raw, Direction.INBOUND, None)
+
+    async def _upgrade(self, raw: RawConnection, direction: Direction, peer: PeerId | None) -> Connection:
+        try:
+            channel = await self._secure(raw, direction, peer)
+            muxer = channel.stream_muxer
+            if muxer is None:
+                muxer = await self._negotiate(channel, direction, list(self._muxers), "muxer negotiation")
+            elif muxer not in self._muxers:
+                raise HandshakeError(f"{channel.protocol} agreed on the muxer {muxer}, which was not offered")
+            return self._muxers[muxer].connect(channel, direction)
+        except BaseException as error:
+            raw.abort(error if isinstance(error, Exception) else None)
+            raise
+
+    async def _secure(self, raw: RawConnection, direction: Direction, peer: PeerId | None) -> SecureChannel:
+        chosen = await self._negotiate(raw, direction, list(self._security), "security negotiation")
+        protocol, muxers = self._security[chosen], list(self._muxers)
+        async with time_limit(f"{chosen} handshake", self._config.handshake_timeout):
+            if direction is Direction.OUTBOUND:
+                return await protocol.secure_outbound(raw, self._key, expected_peer=peer, muxers=muxers)
+            return await protocol.secure_inbound(raw, self._key, muxers=muxers)
+
+    async def _negotiate(self, raw: RawConnection, direction: Direction, protocols: list[str], stage: str) -> str:
+        async with time_limit(stage, self._config.negotiation_timeout):
+            if direction is Direction.OUTBOUND:
+                return await multistream.select(raw, raw.write, protocols)
+            return await multistream.handle(raw, raw.write, protocols.__contains__, listed=lambda: protocols)
