@@ -69,7 +69,7 @@ class MuxedStream(Stream):
                 view = view[sent:]
                 if not view:
                     return
-                if not sent:
+                if not sent and self._write_error is None:
                     await self._window_opened()
         except StreamReset:
             if self._agreement is not None and len(self._incoming):

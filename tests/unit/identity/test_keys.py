@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -224,11 +222,3 @@ def test_der_that_is_not_canonical_is_refused():
     der[1], der[24] = len(der) - 2, len(compressed) + 1
     with pytest.raises(InvalidKey, match="canonical"):
         PublicKey(KeyType.ECDSA, bytes(der))
-
-
-def test_import_is_light():
-    code = "import sys, libp2p.identity as i; i.PrivateKey.generate().public_key.peer_id; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert "libp2p.identity.ed25519" in loaded
-    heavy = {"cryptography.hazmat.primitives.serialization", "google.protobuf", "libp2p.identity.rsa", "asyncio"}
-    assert not heavy & set(loaded)

@@ -1,0 +1,51 @@
+"""Which handler serves which protocol id: exact ids first, then match functions in the order they were added."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from ..connection import Stream
+
+Handler = Callable[[Stream], Awaitable[None]]
+"""Serves one stream: closed when it returns, reset when it raises."""
+
+Match = Callable[[str], bool]
+"""Whether a protocol id is served (libp2p/specs connections: a "match function")."""
+
+
+class HandlerTable:
+    """The protocols that a host serves."""
+
+    def __init__(self) -> None:
+        self._exact: dict[str, Handler] = {}
+        self._matching: list[tuple[Match, Handler]] = []
+
+    @property
+    def protocols(self) -> list[str]:
+        """The protocol ids served, without those that only a match function knows."""
+        return list(self._exact)
+
+    def add(self, protocols: tuple[str, ...], match: Match | None, handler: Handler) -> None:
+        """Serve `protocols`, and what `match` accepts. Raises `ValueError` where that is nothing, or served already."""
+        if not protocols and match is None:
+            raise ValueError("a handler needs a protocol id or a match function")
+        if taken := [protocol for protocol in protocols if protocol in self._exact]:
+            raise ValueError(f"another handler serves {', '.join(taken)}")
+        if invalid := [protocol for protocol in protocols if not protocol or "\n" in protocol]:
+            raise ValueError(f"no protocol id: {invalid[0]!r}")
+        self._exact.update(dict.fromkeys(protocols, handler))
+        if match is not None:
+            self._matching.append((match, handler))
+
+    def remove(self, protocols: tuple[str, ...]) -> None:
+        """Stop serving `protocols`, and everything else that their handlers match. Raises `KeyError` for an unknown
+        one.
+        """
+        handlers = [self._exact.pop(protocol) for protocol in protocols]
+        self._matching = [(match, handler) for match, handler in self._matching if handler not in handlers]
+
+    def find(self, protocol: str) -> Handler | None:
+        """The handler for `protocol`."""
+        if handler := self._exact.get(protocol):
+            return handler
+        return next((handler for match, handler in self._matching if match(protocol)), None)

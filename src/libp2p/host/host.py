@@ -1,0 +1,274 @@
+"""The host: what a program makes to talk to other peers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+from .. import multistream
+from ..connection import Connection, Muxer, SecurityProtocol, Stream, StreamErrorCode, Transport
+from ..errors import ConnectionClosed, Libp2pError, ProtocolNotSupported
+from ..events import EventBus
+from ..identity import PeerId, PrivateKey
+from ..io import TaskSupervisor, time_limit
+from ..multiaddr import Multiaddr, Resolver
+from ..muxers.yamux import Yamux
+from ..peerstore import MemoryPeerStore, PeerStore
+from ..security.noise import Noise
+from ..swarm import StreamOpened, Swarm, SwarmConfig
+from ..transports.memory import MemoryTransport
+from ..transports.tcp import Tcp
+from ..upgrader import Upgrader, UpgraderConfig
+from .handlers import Handler, HandlerTable, Match
+from .identify import Identify, IdentifyConfig
+from .ping import PingConfig, PingService
+
+logger = logging.getLogger(__name__)
+
+Target: TypeAlias = PeerId | Multiaddr | str | Connection
+"""Whom to talk to: a peer whose addresses the peer store knows, an address (with the /p2p of who must be there, or
+without, for whoever is there), either of them as text, or a connection."""
+
+TransportFactory: TypeAlias = Callable[[Upgrader], Transport]
+"""Makes a transport of a host: a transport class that takes nothing else, such as `Tcp`, is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostConfig:
+    """Settings of a host, each part with its own."""
+
+    negotiation_timeout: float = 10.0
+    """Seconds for agreeing on the protocol of a stream. An open stream has no time limit."""
+    upgrader: UpgraderConfig = field(default_factory=UpgraderConfig)
+    swarm: SwarmConfig = field(default_factory=SwarmConfig)
+    identify: IdentifyConfig = field(default_factory=IdentifyConfig)
+    ping: PingConfig = field(default_factory=PingConfig)
+
+
+class Host:
+    """A libp2p node. An async context manager: it listens when entered; everything it started is gone at the end.
+
+    `key` is its identity (None: a fresh Ed25519 key); `listen_addrs` are where it listens. `transports`, `security` and
+    `muxers` are offered in their order, best first; by default TCP and memory, Noise, yamux.
+    """
+
+    def __init__(
+        self,
+        key: PrivateKey | None = None,
+        listen_addrs: Iterable[Multiaddr | str] = (),
+        *,
+        transports: Sequence[TransportFactory] = (Tcp, MemoryTransport),
+        security: Sequence[SecurityProtocol] | None = None,
+        muxers: Sequence[Muxer] | None = None,
+        peerstore: PeerStore | None = None,
+        resolver: Resolver | None = None,
+        config: HostConfig | None = None,
+    ) -> None:
+        self.key = key or PrivateKey.generate()
+        self.id = self.key.public_key.peer_id
+        self.config = config or HostConfig()
+        self.peerstore = peerstore if peerstore is not None else MemoryPeerStore()
+        self.events = EventBus()
+        self._listen_on = [Multiaddr(addr) for addr in listen_addrs]
+        self._handlers = HandlerTable()
+        self._tasks = TaskSupervisor(f"host {self.id}")
+        upgrader = Upgrader(
+            self.key,
+            security=security or [Noise()],
+            muxers=muxers or [Yamux()],
+            config=self.config.upgrader,
+        )
+        self.swarm = Swarm(
+            self.id,
+            transports=[transport(upgrader) for transport in transports],
+            peerstore=self.peerstore,
+            events=self.events,
+            resolver=resolver or Resolver(),
+            on_stream=self._stream_opened,
+            config=self.config.swarm,
+        )
+        self.identify = Identify(self, self.config.identify)
+        self.identify.start()
+        self.ping = PingService(self, self.config.ping)
+
+    async def __aenter__(self) -> Self:
+        try:
+            for addr in self._listen_on:
+                await self.swarm.listen(addr)
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop listening, end handlers and background work, close all connections. Idempotent."""
+        await self._tasks.close()
+        await self.swarm.close()
+        self.events.close()
+
+    # Who and where
+
+    @property
+    def listen_addrs(self) -> list[Multiaddr]:
+        """Where the host listens: real ports, wildcards resolved to the machine's addresses, no peer id."""
+        return self.swarm.listen_addrs
+
+    @property
+    def addrs(self) -> list[Multiaddr]:
+        """The same with the host's peer id: what others dial."""
+        return [addr.with_peer(str(self.id)) for addr in self.listen_addrs]
+
+    @property
+    def connections(self) -> list[Connection]:
+        """All open connections."""
+        return self.swarm.connections
+
+    def connections_to(self, peer: PeerId) -> list[Connection]:
+        """The open connections to `peer`."""
+        return self.swarm.connections_to(peer)
+
+    # Serving
+
+    @property
+    def protocols(self) -> list[str]:
+        """The protocol ids that the host serves."""
+        return self._handlers.protocols
+
+    def handle(self, *protocols: str, match: Match | None = None) -> Callable[[Handler], Handler]:
+        """Serve `protocols`, and what `match` accepts, with the function that this decorates:
+
+            @host.handle("/echo/1.0.0", "/echo/0.9.0")
+            async def echo(stream): ...
+
+        The stream's `protocol` says which was agreed on. The stream is closed when the handler returns and reset when
+        it raises. Raises `ValueError` for a protocol that is served already.
+        """
+
+        def add(handler: Handler) -> Handler:
+            self._handlers.add(protocols, match, handler)
+            self.identify.changed()
+            return handler
+
+        return add
+
+    def remove_handler(self, *protocols: str) -> None:
+        """Stop serving `protocols`; streams that are open go on. Raises `KeyError` for one that is not served."""
+        self._handlers.remove(protocols)
+        self.identify.changed()
+
+    def spawn(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any] | None:
+        """Run `work` in the background until the host closes; None where it is closed already."""
+        return self._tasks.spawn(work, name=name)
+
+    # Talking
+
+    async def connect(self, target: Target) -> Connection:
+        """An open connection to `target`: one that there is, else a new one. Raises `DialError`, `LimitExceeded`, and
+        `InvalidMultiaddr` or `InvalidPeerId` for malformed text.
+        """
+        if isinstance(target, Connection):
+            return target
+        peer, addrs = _whom(target)
+        return await self.swarm.connect(peer, addrs)
+
+    async def new_stream(self, target: Target, *protocols: str) -> Stream:
+        """Open a stream to `target` and offer it `protocols`, the best first; the peer takes the first that it
+        supports.
+
+        One protocol is offered optimistically: the stream is there at once, data can follow the offer, and a peer that
+        declines makes reading (and `stream.agreed()`) raise `ProtocolNotSupported`. With several the peer's choice is
+        awaited. Raises what `connect` raises, `ProtocolNotSupported`, `ConnectionClosed`, `StreamReset`,
+        `LimitExceeded` and `StageTimeout`.
+        """
+        if not protocols:
+            raise ValueError("a stream needs at least one protocol to offer")
+        stream = await self._open(target)
+        peer = stream.connection.remote_peer
+        try:
+            if len(protocols) == 1:
+                offer = multistream.Offer(stream.incoming, protocols[0], peer=peer)
+                stream.protocol = protocols[0]
+                await stream.write(offer.message)
+                stream.expect_agreement(offer.agreement)
+            else:
+                async with time_limit("protocol negotiation", self.config.negotiation_timeout):
+                    stream.protocol = await multistream.select(stream.incoming, stream.write, protocols, peer=peer)
+        except BaseException:
+            stream.reset(StreamErrorCode.PROTOCOL_NEGOTIATION_FAILED)
+            raise
+        self.events.emit(StreamOpened(stream))
+        return stream
+
+    async def _open(self, target: Target) -> Stream:
+        connection = await self.connect(target)
+        try:
+            return await connection.open_stream()
+        except ConnectionClosed:
+            if connection is target:
+                raise
+        # The connection that there was ended at this very moment: make a new one.
+        return await (await self.connect(target)).open_stream()
+
+    # Inside
+
+    def _stream_opened(self, stream: Stream) -> None:
+        self._tasks.spawn(self._serve(stream), name=f"stream {stream.id}")
+
+    async def _serve(self, stream: Stream) -> None:
+        """Agree on the protocol of a stream that a peer opened, and run the handler for it."""
+        try:
+            async with time_limit("protocol negotiation", self.config.negotiation_timeout):
+                stream.protocol = await multistream.handle(
+                    stream.incoming, stream.write, self._supports, listed=lambda: self.protocols
+                )
+            handler = self._handlers.find(stream.protocol)
+            if handler is None:
+                raise ProtocolNotSupported([stream.protocol])
+        except Libp2pError as error:
+            logger.debug("%r: no protocol agreed: %s", stream, error)
+            stream.reset(StreamErrorCode.PROTOCOL_NEGOTIATION_FAILED)
+            return
+        except BaseException:
+            stream.reset(StreamErrorCode.SHUTDOWN)
+            raise
+        self.events.emit(StreamOpened(stream))
+        await self._run(handler, stream)
+
+    async def _run(self, handler: Handler, stream: Stream) -> None:
+        try:
+            await handler(stream)
+            await stream.close()
+        except Libp2pError as error:
+            logger.debug("%r: handler ended: %r", stream, error)
+            stream.reset()
+        except asyncio.CancelledError:
+            stream.reset(StreamErrorCode.SHUTDOWN)
+            raise
+        except Exception:
+            logger.exception("%r: handler failed", stream)
+            stream.reset()
+
+    def _supports(self, protocol: str) -> bool:
+        return self._handlers.find(protocol) is not None
+
+
+def _whom(target: PeerId | Multiaddr | str) -> tuple[PeerId | None, list[Multiaddr]]:
+    """The peer and the addresses that a target names."""
+    if isinstance(target, str):
+        target = Multiaddr(target) if target.startswith("/") else PeerId.from_string(target)
+    if isinstance(target, PeerId):
+        return target, []
+    text = target.peer_id_text
+    if text is None:
+        return None, [target]
+    bare = target.without_peer()
+    return PeerId.from_string(text), [bare] if len(bare) else []

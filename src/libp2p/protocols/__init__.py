@@ -1,0 +1,1 @@
+"""Protocols that a host speaks when it is asked to: each is an async context manager over a `Host`."""
