@@ -1,0 +1,6 @@
+"""Tools for testing programs that use libp2p, and for testing implementations of its interfaces.
+
+- `loop`: run a coroutine in virtual time: hours pass in no time, a deadlock is an error, nothing may be left over
+- `network`: machines joined by simulated links: latency, bandwidth, loss, partitions
+- `conformance`: a test suite for each interface: byte streams, security protocols, muxers, transports
+"""

@@ -1,0 +1,317 @@
+"""A simulated network: machines with IP addresses, joined by links that are slow, narrow, lossy or cut.
+
+    async with Network(seed=1, link=Link(latency=0.05)) as network:
+        alice, bob = network.node("10.0.0.1"), network.node("10.0.0.2", "fd00::2")
+        transport = alice.transport(upgrader)           # dials and listens on /ip4/10.0.0.1/tcp/<port>
+        network.set_link(alice, bob, Link(latency=0.2, bandwidth=125_000, loss=0.01))
+        network.cut(alice, bob)
+
+Rules:
+- All delays are in the event loop's time: on a virtual-time loop an hour takes none.
+- The same seed, and the same program, give the same run.
+- What is simulated is a reliable byte stream, not packets: of what is sent in segments of 1,400 bytes, a lost one comes
+  late by a retransmission delay, and everything behind it waits for it. Congestion control is not simulated.
+- The links of two machines carry all their connections: these share the bandwidth, in each direction for itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_address
+from types import TracebackType
+from typing import Self
+from weakref import WeakValueDictionary
+
+from ..connection import Accept, Connection, Listener, Transport
+from ..errors import InvalidMultiaddr, ListenError
+from ..identity import PeerId
+from ..io import time_limit
+from ..multiaddr import Multiaddr, from_socket_address, host_port
+from ..transports.memory import InboundListener, MemoryConnection, pipe
+from ..upgrader import Upgrader
+
+SEGMENT = 1400
+"""Bytes at most that travel, and are lost, in one piece."""
+
+_WINDOW = 4 * 1024 * 1024
+"""Bytes of one connection that may be under way in one direction..."""
+
+_MIN_WINDOW = 64 * 1024
+_QUEUE = 0.1
+"""...or fewer on a narrow link: what it carries in a round trip and this many seconds, but not less than 64 KiB."""
+
+_HANDSHAKE = 40
+"""Bytes of the segments that open a connection."""
+
+_RETRANSMISSION = 0.2
+"""Seconds at least until a lost segment is sent again (RFC 6298 says 1, today's systems 0.2)."""
+
+_FIRST_EPHEMERAL_PORT = 49152
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """How bytes travel from one machine to another."""
+
+    latency: float = 0.0
+    """Seconds, one way."""
+    bandwidth: float | None = None
+    """Bytes per second; None: no bound."""
+    loss: float = 0.0
+    """Probability that a segment is lost, below 1."""
+
+    @property
+    def window(self) -> int:
+        """Bytes of one connection that may be under way in one direction."""
+        if self.bandwidth is None:
+            return _WINDOW
+        return min(_WINDOW, max(_MIN_WINDOW, int(self.bandwidth * (2 * self.latency + _QUEUE))))
+
+
+class _Road:
+    """One direction of a link, shared by all connections that go along it."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.cut = False
+        self.busy_until = 0.0
+        self.carriers: WeakValueDictionary[int, _Carrier] = WeakValueDictionary()
+
+
+class _Carrier:
+    """One direction of one connection: calls back what has arrived, in order. It is a `Carry`."""
+
+    def __init__(self, road: _Road, dice: random.Random) -> None:
+        self._road = road
+        self._dice = dice
+        self._under_way: deque[tuple[float, Callable[[], None]]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._last = 0.0
+
+    def __call__(self, size: int, arrive: Callable[[], None]) -> None:
+        road, link = self._road, self._road.link
+        now = asyncio.get_running_loop().time()
+        left = max(now, road.busy_until)
+        if link.bandwidth is not None and size:
+            left += size / link.bandwidth
+            road.busy_until = left
+        delay, again = link.latency, max(_RETRANSMISSION, 2 * link.latency)
+        while size and self._dice.random() < link.loss:
+            delay, again = delay + again, 2 * again
+        self._last = max(self._last, (left if size else now) + delay)
+        self._under_way.append((self._last, arrive))
+        self.wake()
+
+    def wake(self) -> None:
+        """Set the timer for the next arrival; on a road that is cut there is none."""
+        if self._under_way and self._timer is None and not self._road.cut:
+            self._timer = asyncio.get_running_loop().call_at(self._under_way[0][0], self._due)
+
+    def heal(self) -> None:
+        """What was sent while the road was cut is sent again now."""
+        self._last = max(self._last, asyncio.get_running_loop().time() + self._road.link.latency)
+        self._under_way = deque((max(when, self._last), arrive) for when, arrive in self._under_way)
+        self.wake()
+
+    def stop(self) -> None:
+        """Nothing arrives until `wake` or `heal`."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _due(self) -> None:
+        self._timer = None
+        now = asyncio.get_running_loop().time()
+        while self._under_way and self._under_way[0][0] <= now and not self._road.cut:
+            self._under_way.popleft()[1]()
+        self.wake()
+
+
+class Network:
+    """A set of machines. Used as a context manager: at its end everything that is under way is dropped."""
+
+    def __init__(self, *, seed: int = 0, link: Link | None = None) -> None:
+        self._dice = random.Random(seed)  # noqa: S311 - a simulation's dice
+        self._default = link or Link()
+        self._roads: dict[tuple[Node, Node], _Road] = {}
+        self._connections: WeakValueDictionary[int, MemoryConnection] = WeakValueDictionary()
+        self._nodes: dict[str, Node] = {}
+        self._counter = 0
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed = True
+        for road in self._roads.values():
+            road.cut = True
+            for carrier in road.carriers.values():
+                carrier.stop()
+
+    def node(self, *ips: str) -> Node:
+        """A new machine that has the addresses `ips`."""
+        if not ips or any(ip in self._nodes for ip in ips):
+            raise ValueError(f"a machine needs addresses of its own, not {', '.join(ips) or 'none'}")
+        node = Node(self, ips)
+        self._nodes.update(dict.fromkeys(node.ips, node))
+        return node
+
+    def set_link(self, a: Node, b: Node, link: Link) -> None:
+        """From now on `link` joins `a` and `b`, in both directions. What is under way is not changed."""
+        self._road(a, b).link = self._road(b, a).link = link
+
+    def cut(self, a: Node, b: Node, *, reset: bool = False) -> None:
+        """Part `a` from `b`: nothing arrives until `heal`. With `reset` their connections are reset, too."""
+        for road in (self._road(a, b), self._road(b, a)):
+            road.cut = True
+            for carrier in road.carriers.values():
+                carrier.stop()
+        if reset:
+            ends = {*a.ips, *b.ips}
+            for connection in list(self._connections.values()):
+                if {host_port(addr).host for addr in (connection.local_addr, connection.remote_addr)} <= ends:
+                    connection.abort(ConnectionResetError(f"the link to {connection.remote_addr} was cut"))
+
+    def heal(self, a: Node, b: Node) -> None:
+        """Join `a` and `b` again; what was sent meanwhile arrives, unless it was given up."""
+        for road in (self._road(a, b), self._road(b, a)):
+            if road.cut and not self._closed:
+                road.cut = False
+                for carrier in list(road.carriers.values()):
+                    carrier.heal()
+
+    async def connect(self, source: Node, target: Multiaddr) -> MemoryConnection:
+        """Open a raw connection. Raises `ConnectionRefusedError`; a machine that is not there never answers."""
+        address = host_port(target)
+        local_ip = source.ip_like(address.host)
+        loop = asyncio.get_running_loop()
+        node = self._nodes.get(address.host)
+        if node is None:
+            await loop.create_future()
+            raise AssertionError("unreachable")
+        there, back = self._carrier(source, node), self._carrier(node, source)
+        arrived: asyncio.Future[None] = loop.create_future()
+        answered: asyncio.Future[None] = loop.create_future()
+        there(_HANDSHAKE, partial(_answer, arrived))
+        await arrived
+        listener = node.listeners.get(address.port)
+        back(_HANDSHAKE, partial(_answer, answered))
+        if listener is None:
+            await answered
+            raise ConnectionRefusedError(f"nobody listens on {target}")
+        local_addr = from_socket_address(local_ip, source.source_port())
+        window = self._road(source, node).link.window
+        ours, theirs = pipe(local_addr, target, there=there, back=back, window=window, segment=SEGMENT)
+        self._connections[self._next()], self._connections[self._next()] = ours, theirs
+        listener.incoming(theirs)
+        try:
+            await answered
+        except BaseException:
+            ours.abort()
+            raise
+        return ours
+
+    def _road(self, source: Node, target: Node) -> _Road:
+        if (road := self._roads.get((source, target))) is None:
+            road = self._roads[source, target] = _Road(Link() if source is target else self._default)
+            road.cut = self._closed
+        return road
+
+    def _carrier(self, source: Node, target: Node) -> _Carrier:
+        road = self._road(source, target)
+        carrier = road.carriers[self._next()] = _Carrier(road, self._dice)
+        return carrier
+
+    def _next(self) -> int:
+        self._counter += 1
+        return self._counter
+
+
+def _answer(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
+
+
+class Node:
+    """A machine. Made by `Network.node`."""
+
+    def __init__(self, network: Network, ips: tuple[str, ...]) -> None:
+        self.network = network
+        self.ips = tuple(str(ip_address(ip)) for ip in ips)
+        self.listeners: dict[int, InboundListener] = {}
+        self._last_port = _FIRST_EPHEMERAL_PORT - 1
+
+    def transport(self, upgrader: Upgrader, *, connect_timeout: float = 5.0) -> SimulatedTransport:
+        """The transport of a host on this machine; `connect_timeout` is in seconds."""
+        return SimulatedTransport(self, upgrader, connect_timeout)
+
+    def free_port(self) -> int:
+        """A port that nobody listens on."""
+        self._last_port += 1
+        return self._last_port
+
+    def source_port(self) -> int:
+        """The port to dial from: a listener's, so that peers see one address, as real transports do it."""
+        return next(iter(self.listeners), None) or self.free_port()
+
+    def stop_listening(self, port: int) -> None:
+        """Free `port`."""
+        del self.listeners[port]
+
+    def ip_like(self, other: str) -> str:
+        """The address of this machine that is of the same version as `other`. Raises `OSError` where it has none."""
+        version = ip_address(other).version
+        for ip in self.ips:
+            if ip_address(ip).version == version:
+                return ip
+        raise OSError(errno.ENETUNREACH, f"{self!r} has no IPv{version} address")
+
+    def __repr__(self) -> str:
+        return f"<Node {' '.join(self.ips)}>"
+
+
+class SimulatedTransport(Transport):
+    """Dials and listens on `/ip4/<ip>/tcp/<port>` and `/ip6/...` of a simulated network, for one machine of it."""
+
+    def __init__(self, node: Node, upgrader: Upgrader, connect_timeout: float) -> None:
+        self._node = node
+        self._upgrader = upgrader
+        self._connect_timeout = connect_timeout
+
+    def can_dial(self, addr: Multiaddr) -> bool:
+        return [component.name for component in addr.without_peer()] in (["ip4", "tcp"], ["ip6", "tcp"])
+
+    def can_listen(self, addr: Multiaddr) -> bool:
+        return self.can_dial(addr)
+
+    async def dial(self, addr: Multiaddr, peer: PeerId | None) -> Connection:
+        if not self.can_dial(addr):
+            raise InvalidMultiaddr(f"{addr} is no TCP address")
+        async with time_limit("connect", self._connect_timeout):
+            raw = await self._node.network.connect(self._node, addr.without_peer())
+        return await self._upgrader.upgrade_outbound(raw, peer)
+
+    async def listen(self, addr: Multiaddr, accept: Accept) -> Listener:
+        if not self.can_listen(addr):
+            raise ListenError(addr, "it is no TCP address")
+        node, (host, port) = self._node, (host_port(addr).host, host_port(addr).port)
+        wildcard = ip_address(host).is_unspecified
+        ips = [ip for ip in node.ips if ip == host or (wildcard and ip_address(ip).version == ip_address(host).version)]
+        if not ips:
+            raise ListenError(addr, f"it is no address of {node!r}")
+        port = port or node.free_port()
+        if port in node.listeners:
+            raise ListenError(addr, "it is in use")
+        bound = [from_socket_address(ip, port) for ip in ips]
+        listener = InboundListener(bound, self._upgrader, accept, partial(node.stop_listening, port))
+        node.listeners[port] = listener
+        return listener
