@@ -1,9 +1,9 @@
 """libp2p for Python: hosts that talk over many streams on one secure connection, by the public libp2p specs.
 
-    import libp2p
+import libp2p
 
-    async with libp2p.Host(listen_addrs=["/ip4/0.0.0.0/tcp/4001"]) as host:
-        stream = await host.new_stream("/ip4/192.0.2.7/tcp/4001/p2p/12D3Koo...", "/echo/1.0.0")
+async with libp2p.Host(listen_addrs=["/ip4/0.0.0.0/tcp/4001"]) as host:
+    stream = await host.new_stream("/ip4/192.0.2.7/tcp/4001/p2p/12D3Koo...", "/echo/1.0.0")
 """
 
 from .connection import Connection, Direction, Stream, StreamErrorCode

@@ -1,0 +1,71 @@
+# Everything below needs Python 3.11 or newer, make, and PyPI. The virtual environment is .venv; `make clean` removes it.
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; \
+	done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST_ARGS ?=
+
+# Exact versions, for what is installed and for what builds the package (by its name in old and new pip).
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
+
+.PHONY: help demo test lint bench interop protos clean
+
+help: ## Say what there is
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: $(VENV)/.cli ## Two processes hold a conversation over one connection, and tell what happens
+	@$(BIN)/libp2p demo
+
+test: $(VENV)/.dev ## Run all tests
+	@$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev ## Check style, types and the layers of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(VENV)/.dev ## Measure, beside other implementations, in one table
+	@$(BIN)/python -m bench
+
+interop: $(VENV)/.dev ## Talk to other implementations, in both roles
+	@$(BIN)/python -m interop
+
+protos: .venv-protos/.done ## Generate the *_pb2.py of every .proto
+	@cd src && find libp2p -name '*.proto' | sort | xargs \
+		../.venv-protos/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=.
+
+clean: ## Remove what was installed and generated, except the *_pb2.py
+	rm -rf .venv .venv-protos build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps: a step runs again only when what it depends on has changed.
+
+$(VENV)/.python:
+ifeq ($(PYTHON),)
+	@echo 'No Python 3.11 or newer (with venv) found; name one: make PYTHON=/path/to/python3.11' >&2; exit 1
+else
+	@echo 'Making .venv'
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+endif
+
+$(VENV)/.cli: $(VENV)/.python pyproject.toml constraints.txt
+	@echo 'Installing libp2p and its command into .venv'
+	@$(PIP) pip
+	@$(PIP) --editable '.[cli]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.cli
+	@echo 'Installing the development tools into .venv'
+	@$(PIP) --group dev
+	@touch $@
+
+.venv-protos/.done:
+	@$(PYTHON) -m venv .venv-protos
+	@PIP_CONSTRAINT= .venv-protos/bin/python -m pip install --quiet grpcio-tools==1.62.3 'protobuf<5'
+	@touch $@

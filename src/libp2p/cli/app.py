@@ -1,0 +1,25 @@
+"""The command's table of contents."""
+
+from __future__ import annotations
+
+import typer
+
+from . import chat, demo, identify, identity, listen, perf, ping
+from .common import EXIT_CODES
+
+app = typer.Typer(
+    help="Talk to libp2p peers, and be one.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+app.command("id", epilog=EXIT_CODES)(identity.show_id)
+app.command("listen", epilog=EXIT_CODES)(listen.listen)
+app.command("ping", epilog=EXIT_CODES)(ping.ping)
+app.command("identify", epilog=EXIT_CODES)(identify.identify)
+app.command("perf", epilog=EXIT_CODES)(perf.perf)
+app.command("chat", epilog=EXIT_CODES)(chat.chat)
+app.command("demo", epilog=EXIT_CODES)(demo.demo)
+app.command("demo-peer", hidden=True)(demo.demo_peer)

@@ -1,0 +1,83 @@
+"""The table of limits in docs/architecture.md is the truth: every setting is there, with its default."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from libp2p.host import HostConfig
+from libp2p.host.identify import IdentifyConfig
+from libp2p.host.ping import PingConfig
+from libp2p.multiaddr import ResolverConfig
+from libp2p.muxers.yamux import YamuxConfig
+from libp2p.peerstore.memory import PeerStoreConfig
+from libp2p.protocols.perf import PerfConfig
+from libp2p.swarm.dialer import DialerConfig
+from libp2p.swarm.swarm import SwarmConfig
+from libp2p.transports.tcp.transport import TcpConfig
+from libp2p.upgrader import UpgraderConfig
+
+DOCS = Path(__file__).parents[2] / "docs"
+CONFIGS: list[type[Any]] = [
+    HostConfig,
+    UpgraderConfig,
+    SwarmConfig,
+    DialerConfig,
+    TcpConfig,
+    YamuxConfig,
+    PeerStoreConfig,
+    ResolverConfig,
+    IdentifyConfig,
+    PingConfig,
+    PerfConfig,
+]
+
+
+def shown(value: object) -> str:
+    """A default as the table writes it."""
+    if isinstance(value, float):
+        return f"{value:g} s"
+    if type(value) is int:
+        return f"{value >> 20} MiB" if value >= 1 << 20 else f"{value >> 10} KiB" if value == 64 * 1024 else str(value)
+    return str(value)
+
+
+def test_every_setting_is_listed_with_its_default() -> None:
+    listed = dict(
+        re.findall(r"^\| `([A-Z]\w+\.\w+)` \| ([^|]+) \|", (DOCS / "architecture.md").read_text(), re.MULTILINE)
+    )
+    actual = {
+        f"{config.__name__}.{field.name}": shown(field.default)
+        for config in CONFIGS
+        for field in fields(config)
+        if field.default is not MISSING
+    }
+    assert listed == actual
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/architecture.md", "docs/how-libp2p-works.md", "CHANGELOG.md"])
+def test_links_lead_somewhere(name: str) -> None:
+    page = DOCS.parent / name
+    text = page.read_text()
+    titles = re.findall(r"^#+ (.*)", text, re.MULTILINE)
+    headings = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        path, _, anchor = target.partition("#")
+        if not target.startswith("http"):
+            assert (page.parent / path).exists(), target
+            assert path or anchor in headings, target
+
+
+@pytest.mark.real
+def test_readme_example() -> None:
+    [program] = re.findall(r"```python\n(.*?)```", (DOCS.parent / "README.md").read_text(), re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "b'steak recipes, please'\n", "")
