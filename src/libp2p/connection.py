@@ -94,6 +94,10 @@ class RawConnection(ByteStream):
         """Bytes that can be read without waiting."""
         return self._pulling().incoming.available
 
+    def skip(self, expected: bytes) -> bool:
+        """Take `expected` where the bytes that have arrived begin with it; whether they do."""
+        return self._pulling().incoming.skip(expected)
+
     async def read(self, n: int = -1, *, limit: int = DEFAULT_READ_LIMIT) -> bytes:
         return await self._pulling().incoming.read(n, limit=limit)
 

@@ -153,6 +153,18 @@ class ReceiveBuffer:
             searched = max(0, self._size - len(separator) + 1)
             await self._fill(self._size + 1)
 
+    def skip(self, expected: bytes) -> bool:
+        """Take `expected` where the bytes that have arrived begin with it; whether they do. Never waits."""
+        length = len(expected)
+        if self._size < length or not length:
+            return not length
+        self._check_free()
+        head = self._chunks[0] if len(self._chunks[0]) - self._offset >= length else self._gathered()
+        if not head.startswith(expected, self._offset):
+            return False
+        self._take(length)
+        return True
+
     def take_all(self) -> bytes:
         """Everything that is buffered, at once."""
         return self._take(self._size)
@@ -184,14 +196,11 @@ class ReceiveBuffer:
 
     def _gathered(self) -> bytes | bytearray:
         """The whole content as one chunk, which then is the only one."""
-        if len(self._chunks) == 1 and not self._offset:
-            return self._chunks[0]
-        content = self._peel(self._size)
-        self._chunks.clear()
-        if content:
-            self._chunks.append(bytearray(content))
-        self._offset = 0
-        return content
+        if not self._size:
+            return b""
+        if len(self._chunks) > 1 or self._offset:
+            self._chunks.append(bytearray(self._peel(self._size)))
+        return self._chunks[0]
 
     def _take(self, n: int) -> bytes:
         """Remove and return the first `n` bytes, which must be there."""
@@ -221,6 +230,8 @@ class ReceiveBuffer:
     def _peel(self, n: int) -> bytes:
         """Cut the first `n` bytes off the chunks."""
         chunks = self._chunks
+        if not self._offset and len(chunks[0]) == n:
+            return bytes(chunks.popleft())  # which copies no `bytes`
         pieces: list[bytes | bytearray | memoryview] = []
         while n:
             head = chunks[0]

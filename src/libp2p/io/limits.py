@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 
 from ..errors import StageTimeout
 
 
-@asynccontextmanager
-async def time_limit(stage: str, seconds: float) -> AsyncIterator[None]:
-    """Cancel the block after `seconds` and raise `StageTimeout(stage, seconds)` in its place."""
-    try:
-        async with asyncio.timeout(seconds) as limit:
-            yield
-    except TimeoutError as error:
-        if limit.expired():
-            raise StageTimeout(stage, seconds) from error
-        raise
+class time_limit:  # noqa: N801 - reads as the statement it makes, like asyncio.timeout
+    """`async with time_limit(stage, seconds)` cancels its block after `seconds` and raises `StageTimeout(stage, seconds)`
+    in its place.
+    """
+
+    __slots__ = ("_seconds", "_stage", "_timeout")
+
+    def __init__(self, stage: str, seconds: float) -> None:
+        self._stage = stage
+        self._seconds = seconds
+        self._timeout = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._timeout.__aexit__(kind, error, trace)
+        except TimeoutError as expired:
+            raise StageTimeout(self._stage, self._seconds) from expired

@@ -82,6 +82,11 @@ class MessageParser:
         self._prefix = b""  # the first byte of a length that has two; none up to MAX_MESSAGE has more
         self._in_text = False
 
+    @property
+    def started(self) -> bool:
+        """Whether a part of a message has been taken."""
+        return self._in_text or bool(self._prefix)
+
     def feed(self, data: bytes) -> str | None:
         """Take the `needed` bytes; return the text of the message that they complete, if they do.
 

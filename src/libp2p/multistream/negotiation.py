@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 MAX_PROPOSALS = 100
 """Messages that a dialer may send, its header aside, before they must have led to an agreement."""
 
+_UNANSWERED = 2  # messages that an `Offer` awaits: the header and the answer
+
 Write = Callable[[Buffer], Awaitable[None]]
 """Sends bytes: `stream.write`."""
 
@@ -90,6 +92,9 @@ class Offer:
         if self._failure is not None:
             raise self._failure
         try:
+            # An agreement repeats the offer; mostly it has arrived in one piece.
+            if len(self._awaited) == _UNANSWERED and not self._parser.started and self._reader.skip(self.message):
+                self._awaited.clear()
             while self._awaited:
                 self._check(await _read_message(self._reader, self._parser), self._awaited[0])
                 del self._awaited[0]
@@ -114,7 +119,8 @@ async def handle(
     `MAX_PROPOSALS` messages without agreement, and what reading and writing raise.
     """
     parser = MessageParser()
-    await _read_header(reader, parser)
+    if not reader.skip(HEADER_MESSAGE):
+        await _read_header(reader, parser)
     unsent = HEADER_MESSAGE
     if not reader.available:
         await write(unsent)
