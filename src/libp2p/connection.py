@@ -94,6 +94,10 @@ class RawConnection(ByteStream):
         """Bytes that can be read without waiting."""
         return self._pulling().incoming.available
 
+    async def fill(self, n: int) -> None:
+        """Wait until `n` bytes can be read without waiting, or nothing more will come."""
+        await self._pulling().incoming.fill(n)
+
     def skip(self, expected: bytes) -> bool:
         """Take `expected` where the bytes that have arrived begin with it; whether they do."""
         return self._pulling().incoming.skip(expected)
@@ -149,7 +153,7 @@ class _PullSide:
 
     def check_open(self) -> None:
         if self._lost is not None:
-            raise self._lost
+            raise self._lost.with_traceback(None)
 
     async def drain(self) -> None:
         await self._writable.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from ..connection import Stream
+from ..multistream.core import encode_message
 
 Handler = Callable[[Stream], Awaitable[None]]
 """Serves one stream: closed when it returns, reset when it raises."""
@@ -31,8 +32,10 @@ class HandlerTable:
             raise ValueError("a handler needs a protocol id or a match function")
         if taken := [protocol for protocol in protocols if protocol in self._exact]:
             raise ValueError(f"another handler serves {', '.join(taken)}")
-        if invalid := [protocol for protocol in protocols if not protocol or "\n" in protocol]:
-            raise ValueError(f"no protocol id: {invalid[0]!r}")
+        if twice := [protocol for protocol in protocols if protocols.count(protocol) > 1]:
+            raise ValueError(f"named twice: {twice[0]}")
+        for protocol in protocols:
+            encode_message(protocol)  # refuses what no message can carry
         self._exact.update(dict.fromkeys(protocols, handler))
         if match is not None:
             self._matching.append((match, handler))
@@ -41,7 +44,9 @@ class HandlerTable:
         """Stop serving `protocols`, and everything else that their handlers match. Raises `KeyError` for an unknown
         one.
         """
-        handlers = [self._exact.pop(protocol) for protocol in protocols]
+        handlers = [self._exact[protocol] for protocol in protocols]
+        for protocol in set(protocols):
+            del self._exact[protocol]
         self._matching = [(match, handler) for match, handler in self._matching if handler not in handlers]
 
     def find(self, protocol: str) -> Handler | None:

@@ -237,9 +237,13 @@ class Host:
             logger.debug("%r: no protocol agreed: %s", stream, error)
             stream.reset(StreamErrorCode.PROTOCOL_NEGOTIATION_FAILED)
             return
-        except BaseException:
+        except asyncio.CancelledError:
             stream.reset(StreamErrorCode.SHUTDOWN)
             raise
+        except Exception:
+            logger.exception("%r: a match function failed", stream)
+            stream.reset(StreamErrorCode.PROTOCOL_NEGOTIATION_FAILED)
+            return
         self.events.emit(StreamOpened(stream))
         await self._run(handler, stream)
 

@@ -112,12 +112,12 @@ class ReceiveBuffer:
             if self._size > limit:
                 raise MessageTooLarge("read to the end of the stream", limit=limit)
             if self._error is not None:
-                raise self._error
+                raise self._error.with_traceback(None)
             return self._take(self._size)
         if not self._size and n:
             await self._fill(1)
         if not self._size and self._error is not None:
-            raise self._error
+            raise self._error.with_traceback(None)
         return self._take(min(n, self._size, self._handy()))
 
     async def readexactly(self, n: int) -> bytes:
@@ -127,7 +127,7 @@ class ReceiveBuffer:
             await self._fill(n)
             if self._size < n:
                 if self._error is not None:
-                    raise self._error
+                    raise self._error.with_traceback(None)
                 raise IncompleteRead(self._take(self._size), n)
         return self._take(n)
 
@@ -148,10 +148,15 @@ class ReceiveBuffer:
                 raise MessageTooLarge(f"no {separator!r} within reach", limit=limit)
             if self.ended:
                 if self._error is not None:
-                    raise self._error
+                    raise self._error.with_traceback(None)
                 raise IncompleteRead(self._take(self._size), None)
             searched = max(0, self._size - len(separator) + 1)
             await self._fill(self._size + 1)
+
+    async def fill(self, n: int) -> None:
+        """Wait until `n` bytes can be read without waiting, or nothing more will come."""
+        self._check_free()
+        await self._fill(n)
 
     def skip(self, expected: bytes) -> bool:
         """Take `expected` where the bytes that have arrived begin with it; whether they do. Never waits."""

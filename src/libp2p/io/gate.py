@@ -17,21 +17,21 @@ class WriteGate:
     def __init__(self) -> None:
         self.paused = False
         self._error: Exception | None = None
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[tuple[object, asyncio.Future[None]]] = deque()
 
-    async def wait(self) -> None:
-        """Return when it is this writer's turn. Raises what `fail` was called with."""
+    async def wait(self, writer: object = None) -> None:
+        """Return when it is this writer's turn, or when `writer` is dismissed. Raises what `fail` was called with."""
         if self._error is not None:
-            raise self._error
+            raise self._error.with_traceback(None)
         if not self.paused and not self._waiting:
             return
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        entry = writer, asyncio.get_running_loop().create_future()
+        self._waiting.append(entry)
         try:
-            await turn
+            await entry[1]
         except asyncio.CancelledError:
-            if turn in self._waiting:
-                self._waiting.remove(turn)
+            if entry in self._waiting:
+                self._waiting.remove(entry)
             else:
                 self.passed()
             raise
@@ -39,9 +39,18 @@ class WriteGate:
     def passed(self) -> None:
         """The writer whose turn it was is done with it: let the next one through, if the gate is open."""
         while not self.paused and self._waiting:
-            turn = self._waiting.popleft()
+            _, turn = self._waiting.popleft()
             if not turn.done():
                 turn.set_result(None)
+                return
+
+    def dismiss(self, writer: object) -> None:
+        """`writer` has nothing to send any more: where it waits, let it go, whether the gate is open or not."""
+        for entry in self._waiting:
+            if entry[0] is writer:
+                self._waiting.remove(entry)
+                if not entry[1].done():
+                    entry[1].set_result(None)
                 return
 
     def pause(self) -> None:
@@ -57,6 +66,6 @@ class WriteGate:
         """All writers, waiting and later ones, get `error`."""
         self._error = error
         while self._waiting:
-            turn = self._waiting.popleft()
+            _, turn = self._waiting.popleft()
             if not turn.done():
                 turn.set_exception(error)

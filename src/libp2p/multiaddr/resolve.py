@@ -139,6 +139,8 @@ class Resolver:
         `InvalidMultiaddr` if `peer_id_text` is no peer id.
         """
         peer = None if peer_id_text is None else Component.from_text("p2p", peer_id_text).value
+        if _query(address) is None and address.peer_id_text in (None, peer):
+            return [address]
         run = _Run(self._config, self._lookup, asyncio.get_running_loop().time() + self._config.timeout)
         resolved = await run.resolve(address)
         found = [a for a in resolved if peer is None or a.peer_id_text in (None, peer)]

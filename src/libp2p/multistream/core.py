@@ -19,6 +19,7 @@ specification does not give its format; this is what go-multistream sent, and wh
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from ..errors import InvalidInput, InvalidVarint, MessageTooLarge, RemoteProtocolError
 from ..varint import decode_varint, encode_varint
@@ -46,6 +47,7 @@ def shown(data: bytes) -> str:
     return repr(data[:_SHOWN])[1:] + ("..." if len(data) > _SHOWN else "")
 
 
+@lru_cache(maxsize=1024)
 def encode_message(text: str) -> bytes:
     """The message for `text`, a protocol id. Raises `InvalidInput` where it is empty, too long or more than a line."""
     line = text.encode() + b"\n"

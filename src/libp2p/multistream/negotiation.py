@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 MAX_PROPOSALS = 100
 """Messages that a dialer may send, its header aside, before they must have led to an agreement."""
 
+_REFUSAL = HEADER_MESSAGE + NOT_AVAILABLE_MESSAGE
+
 _UNANSWERED = 2  # messages that an `Offer` awaits: the header and the answer
 
 Write = Callable[[Buffer], Awaitable[None]]
@@ -92,9 +94,11 @@ class Offer:
         if self._failure is not None:
             raise self._failure
         try:
-            # An agreement repeats the offer; mostly it has arrived in one piece.
-            if len(self._awaited) == _UNANSWERED and not self._parser.started and self._reader.skip(self.message):
-                self._awaited.clear()
+            if len(self._awaited) == _UNANSWERED and not self._parser.started:
+                # An agreement repeats the offer, mostly in one piece; no answer is shorter than a refusal.
+                await self._reader.fill(min(len(self.message), len(_REFUSAL)))
+                if self._reader.skip(self.message):
+                    self._awaited.clear()
             while self._awaited:
                 self._check(await _read_message(self._reader, self._parser), self._awaited[0])
                 del self._awaited[0]

@@ -6,7 +6,7 @@
 Rules:
 - No task per connection or stream: received bytes are pushed up, writers send for themselves.
 - What is written in one tick of the loop leaves in one `channel.send`.
-- Writers of one connection take turns of `_TURN` bytes while it takes data, and wait while it does not.
+- Writers of one connection take turns of about `_TURN` bytes while it takes data, and wait while it does not.
 - When the connection ends every pending call gets its `close_reason`; what had arrived stays readable.
 """
 
@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from ..connection import Connection, Direction, SecureChannel, Stream, StreamErrorCode
-from ..errors import BusyResource, ConnectionClosed, RemoteProtocolError, StreamClosed, StreamReset
+from ..errors import BusyResource, ConnectionClosed, InvalidInput, RemoteProtocolError, StreamClosed, StreamReset
 from ..io import Buffer, WriteGate
 from .session import (
     DataReceived,
@@ -32,14 +32,16 @@ from .session import (
     WindowOpened,
 )
 
-_TURN = 256 * 1024
-"""Bytes that one writer sends before the next one has its turn; also what is queued before it is flushed at once."""
+_TURN = 64 * 1024
+"""Bytes, about, that one writer sends before the next one has its turn; also what is queued before it is flushed at
+once. A turn is as many full frames: two of 64 KiB in one piece are slower, since memory beyond 128 KiB is slow to get.
+"""
 
 _MAX_BACKLOG = 1024 * 1024
 """Bytes of control frames that may pile up while the peer reads nothing: one that makes us answer without reading the
 answers is disconnected."""
 
-_MAX_DISCARDED = 128 * 1024
+MAX_DISCARDED = 128 * 1024
 """Bytes that a peer may go on sending on a stream that we closed; then the stream is reset, so that its writer
 learns.
 """
@@ -64,7 +66,7 @@ class MuxedStream(Stream):
         try:
             while True:
                 if self._write_error is not None:
-                    raise self._write_error
+                    raise self._write_error.with_traceback(None)
                 sent = await self._muxed.send(self, view)
                 view = view[sent:]
                 if not view:
@@ -82,6 +84,7 @@ class MuxedStream(Stream):
         if self._write_error is None:
             self._write_error = StreamClosed("the stream was closed for writing")
             self._muxed.close_write(self)
+            self._end_write()
 
     async def close(self) -> None:
         await self.close_write()
@@ -93,9 +96,16 @@ class MuxedStream(Stream):
                 self._discard(0)
 
     def reset(self, code: int = StreamErrorCode.NONE) -> None:
+        if not 0 <= code < 1 << 32:
+            raise InvalidInput(f"a stream error code has 32 bits, {code} does not fit")
         self._muxed.reset(self, code)
 
     # Called by the connection
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether our direction is open."""
+        return self._write_error is None
 
     def data_received(self, data: memoryview) -> None:
         if self._discarded is None:
@@ -115,12 +125,17 @@ class MuxedStream(Stream):
         if self._write_error is None or isinstance(error, StreamReset):
             self._write_error = error
         self._incoming.set_error(error)
+        self._end_write()
+
+    def _end_write(self) -> None:
+        """A write that waits, for the peer's window or its turn, ends by the error."""
         self.window_opened()
+        self._muxed.dismiss(self)
 
     def _discard(self, n: int) -> None:
         assert self._discarded is not None
         self._discarded += n
-        if self._discarded > _MAX_DISCARDED:
+        if self._discarded > MAX_DISCARDED:
             self.reset()
 
     async def _window_opened(self) -> None:
@@ -155,8 +170,10 @@ class MuxedConnection(Connection):
         self._on_closed: Callable[[ConnectionClosed], None] | None = None
         self._on_stream_closed: Callable[[Stream], None] | None = None
         self._gate = WriteGate()
+        self._turn = max(1, _TURN // session.max_payload) * session.max_payload
         self._openers: deque[asyncio.Future[None]] = deque()
         self._flush_scheduled = False
+        self._reading = True  # whether the channel pushes
         self._backlog = 0  # bytes sent while the gate was shut
         self._goodbye: ConnectionClosed | None = None  # the peer said it is going away
         self._close_reason: ConnectionClosed | None = None
@@ -192,6 +209,10 @@ class MuxedConnection(Connection):
     def close_reason(self) -> ConnectionClosed | None:
         return self._close_reason
 
+    @property
+    def is_closed(self) -> bool:
+        return self._close_reason is not None or self._goodbye is not None
+
     async def open_stream(self) -> Stream:
         self._check_open()
         while self._openers or not self._session.can_open():
@@ -208,9 +229,11 @@ class MuxedConnection(Connection):
             self._check_open()
             if self._session.can_open():
                 break
-        stream = MuxedStream(self._session.open_stream(self._loop.time()), self, Direction.OUTBOUND)
+        try:
+            stream = MuxedStream(self._session.open_stream(self._loop.time()), self, Direction.OUTBOUND)
+        finally:
+            self._wake_opener()
         self._streams[stream.id] = stream
-        self._wake_opener()
         self._schedule_flush()
         return stream
 
@@ -232,12 +255,12 @@ class MuxedConnection(Connection):
 
     async def send(self, stream: MuxedStream, data: memoryview) -> int:
         """Wait for a turn, then send as much of `data` as a turn and the stream's window take."""
-        await self._gate.wait()
+        await self._gate.wait(stream)
         try:
-            if not self._session.is_open(stream.id):
-                return 0  # reset while it waited; the stream knows the error
-            sent = self._session.send(stream.id, data[:_TURN])
-            if self._session.unsent >= _TURN:
+            if not stream.is_writable:
+                return 0  # closed or reset while it waited; the stream knows the error
+            sent = self._session.send(stream.id, data[: self._turn])
+            if self._session.unsent >= self._turn:
                 self._flush()
             else:
                 self._schedule_flush()
@@ -245,10 +268,15 @@ class MuxedConnection(Connection):
         finally:
             self._gate.passed()
 
+    def dismiss(self, stream: MuxedStream) -> None:
+        """The stream's writer, if it waits for its turn, has nothing to send any more."""
+        self._gate.dismiss(stream)
+
     def consumed(self, stream: MuxedStream, n: int) -> None:
         """The stream's reader took `n` bytes."""
         if self._close_reason is None:
             self._session.consumed(stream.id, n, self._loop.time())
+            self._pause_or_resume()
             if self._session.unsent:
                 self._schedule_flush()
 
@@ -284,6 +312,7 @@ class MuxedConnection(Connection):
                     stream.data_received(event.data)
             else:
                 self._handle(event)
+        self._pause_or_resume()
         if self._session.unsent:
             self._schedule_flush()
 
@@ -342,8 +371,8 @@ class MuxedConnection(Connection):
     def _hand_out(self, stream: Stream) -> None:
         assert self._on_stream is not None
         self._session.accept_stream(stream.id)
-        self._schedule_flush()
         self._on_stream(stream)
+        self._schedule_flush()  # last, so that what a task started just now writes at once leaves with the ACK
 
     def _peer_goes(self, code: int) -> None:
         reason = "the peer said goodbye" if code == 0 else f"the peer gave up with go-away code {code}"
@@ -367,8 +396,18 @@ class MuxedConnection(Connection):
     def _forget_if_done(self, stream_id: int) -> None:
         if not self._session.is_open(stream_id) and (stream := self._streams.pop(stream_id, None)):
             self._wake_opener()
+            self._pause_or_resume()
             if self._on_stream_closed is not None:
                 self._on_stream_closed(stream)
+
+    def _pause_or_resume(self) -> None:
+        """Read from the channel while the session wants it."""
+        if self._session.wants_data is not self._reading:
+            self._reading = not self._reading
+            if self._reading:
+                self._channel.resume_reading()
+            else:
+                self._channel.pause_reading()
 
     def _schedule_flush(self) -> None:
         if not self._flush_scheduled:

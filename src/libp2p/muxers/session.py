@@ -84,12 +84,22 @@ class MuxerSession(Protocol):
     """The core of one muxed connection."""
 
     @property
+    def max_payload(self) -> int:
+        """Bytes of data that one frame carries at most."""
+
+    @property
     def rtt(self) -> float | None:
         """The round-trip time, in seconds, once it was measured."""
 
     @property
     def unsent(self) -> int:
         """Bytes that `data_to_send` would return."""
+
+    @property
+    def wants_data(self) -> bool:
+        """Whether the peer's bytes should be read on. False where the protocol has no flow control, and a stream holds
+        so much unread that all of the connection must wait for its reader. Changes only within the session's calls.
+        """
 
     def start(self, now: float) -> None:
         """The connection begins."""

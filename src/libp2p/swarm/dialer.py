@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from ..connection import Connection, Transport
@@ -33,10 +32,11 @@ class DialerConfig:
 
 
 class _Shared:
-    """A dial under way, and how many callers wait for it."""
+    """A dial under way: the addresses that its first caller gave, and how many callers wait for it."""
 
-    def __init__(self, task: asyncio.Task[Connection]) -> None:
+    def __init__(self, task: asyncio.Task[Connection], given: frozenset[Multiaddr]) -> None:
         self.task = task
+        self.given = given
         self.waiting = 0
 
 
@@ -57,6 +57,8 @@ class Dialer:
         self._own_addrs = own_addrs
         self._backoff = Backoff()
         self._under_way: dict[object, _Shared] = {}
+        self._tasks: set[asyncio.Task[Connection]] = set()  # those under way, and those being cancelled
+        self._closed = False
 
     async def dial(
         self,
@@ -65,36 +67,68 @@ class Dialer:
         given: Sequence[Multiaddr],
         finish: Callable[[Connection], Connection],
     ) -> Connection:
-        """Dial `peer` at its `known` addresses, as far as they are not resting after failures, and at those `given`
-        by the caller. `finish` gets the connection once, however many callers wait. Raises `DialError`.
+        """Dial `peer` at its `known` addresses, as far as they are not resting after failures, and at those `given` by
+        the caller. `finish` gets the connection once, however many callers wait. Raises `DialError`, and what `finish`
+        does.
         """
         key: object = peer if peer is not None else frozenset(given)
-        shared = self._under_way.get(key)
-        if shared is None:
-            task = asyncio.get_running_loop().create_task(self._run(peer, known, given, finish), name=f"dial {peer}")
-            shared = self._under_way[key] = _Shared(task)
-            task.add_done_callback(lambda done: self._ended(key, done))
+        while True:
+            joined = self._under_way.get(key)
+            shared = joined or self._start(key, peer, known, given, finish)
+            try:
+                return await self._result(key, shared, peer)
+            except DialError:
+                if joined is None or self._closed or shared.given.issuperset(given):
+                    raise  # else the dial that was joined did not try what this caller gave
+
+    async def close(self) -> None:
+        """Cancel all dials, their callers get a `DialError`; later ones fail at once."""
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _start(
+        self,
+        key: object,
+        peer: PeerId | None,
+        known: Sequence[Multiaddr],
+        given: Sequence[Multiaddr],
+        finish: Callable[[Connection], Connection],
+    ) -> _Shared:
+        if self._closed:
+            raise _closed(peer)
+        task = asyncio.get_running_loop().create_task(self._run(peer, known, given, finish), name=f"dial {peer}")
+        shared = self._under_way[key] = _Shared(task, frozenset(given))
+        self._tasks.add(task)
+        task.add_done_callback(lambda _: self._ended(key, shared))
+        return shared
+
+    async def _result(self, key: object, shared: _Shared, peer: PeerId | None) -> Connection:
+        """Wait for the dial; cancel it where this is the last caller, and is cancelled."""
         shared.waiting += 1
         try:
-            return await asyncio.shield(shared.task)
+            await asyncio.wait({shared.task})
         finally:
             shared.waiting -= 1
             if not shared.waiting and not shared.task.done():
+                self._forget(key, shared)  # who comes now starts a new one
                 shared.task.cancel()
-                with suppress(asyncio.CancelledError, Libp2pError):
-                    await shared.task
+                await asyncio.wait({shared.task})
+        if shared.task.cancelled():
+            raise _closed(peer)
+        return shared.task.result()
 
-    async def close(self) -> None:
-        """Cancel all dials."""
-        tasks = [shared.task for shared in self._under_way.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    def _ended(self, key: object, shared: _Shared) -> None:
+        self._forget(key, shared)
+        self._tasks.discard(shared.task)
+        if not shared.task.cancelled():
+            shared.task.exception()  # seen, even where the last caller has just been cancelled
 
-    def _ended(self, key: object, task: asyncio.Task[Connection]) -> None:
-        del self._under_way[key]
-        if not task.cancelled():
-            task.exception()  # seen, even where the last caller has just been cancelled
+    def _forget(self, key: object, shared: _Shared) -> None:
+        if self._under_way.get(key) is shared:
+            del self._under_way[key]
 
     async def _run(
         self,
@@ -104,34 +138,36 @@ class Dialer:
         finish: Callable[[Connection], Connection],
     ) -> Connection:
         errors: dict[Multiaddr, Exception] = {}
-        now = asyncio.get_running_loop().time()
-        wanted = list(given)
-        for addr in known:
-            if (until := self._backoff.rests_until((peer, addr.without_peer()), now)) is not None:
-                errors[addr] = Libp2pError(f"failed before, rests for another {until - now:.1f} s")
-            else:
-                wanted.append(addr)
-        candidates = await self._resolve(peer, wanted, errors)
+        candidates = await self._resolve(peer, known, given, errors)
         return finish(await _Race(self, peer, rank(candidates), errors).run())
 
     async def _resolve(
-        self, peer: PeerId | None, addrs: Sequence[Multiaddr], errors: dict[Multiaddr, Exception]
+        self,
+        peer: PeerId | None,
+        known: Sequence[Multiaddr],
+        given: Sequence[Multiaddr],
+        errors: dict[Multiaddr, Exception],
     ) -> list[Multiaddr]:
-        """The addresses to dial: names resolved, without those that no transport dials or that are our own."""
+        """The addresses to dial: names resolved, without those that no transport dials, that are our own, or that rest
+        (those given by the caller never do).
+        """
         resolved: dict[Multiaddr, None] = {}
-        own = set(self._own_addrs())
-        for addr in dict.fromkeys(addrs):
+        own, wanted = set(self._own_addrs()), set(given)
+        for addr in dict.fromkeys([*given, *known]):
             try:
                 found = await self._resolver.resolve(addr, peer_id_text=str(peer) if peer else None)
             except (ResolveError, InvalidMultiaddr) as error:
                 errors[addr] = error
                 continue
+            now = asyncio.get_running_loop().time()
             for candidate in found:
                 bare = candidate.without_peer()
                 if bare in own:
                     errors[candidate] = Libp2pError("this host itself listens there")
                 elif self.transport_for(bare) is None:
                     errors[candidate] = Libp2pError("no transport of this host dials it")
+                elif addr not in wanted and (until := self._backoff.rests_until((peer, bare), now)) is not None:
+                    errors[candidate] = Libp2pError(f"failed before, rests for another {until - now:.1f} s")
                 elif len(resolved) < self._config.max_addrs:
                     resolved[bare] = None
         return list(resolved)
@@ -175,27 +211,37 @@ class _Race:
 
     async def run(self) -> Connection:
         """The first connection. Raises `DialError` with the error of every address."""
+        winner: Connection | None = None
         try:
-            while self._waiting or self._running:
-                pause = self._start_due()
-                done, _ = await asyncio.wait(self._running, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    addr = self._running.pop(task)
-                    try:
-                        return task.result()
-                    except (Libp2pError, OSError) as error:
-                        self._errors[addr] = error
-            raise DialError(self._peer, self._errors)
+            winner = await self._first()
+            return winner
         finally:
-            await self._stop()
+            try:
+                await self._stop()
+            except asyncio.CancelledError:
+                if winner is not None:
+                    winner.abort("the dial was cancelled")
+                raise
+
+    async def _first(self) -> Connection:
+        while self._waiting or self._running:
+            pause = self._start_due()
+            done, _ = await asyncio.wait(self._running, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                addr = self._running.pop(task)
+                try:
+                    return task.result()
+                except (Libp2pError, OSError) as error:
+                    self._errors[addr] = error
+        raise DialError(self._peer, self._errors)
 
     def _start_due(self) -> float | None:
         """Start the attempts that are due; return the seconds until the next one is."""
-        elapsed = self._loop.time() - self._start
+        now = self._loop.time()
         while self._waiting and len(self._running) < self._dialer.max_parallel:
             delay, addr = self._waiting[0]
-            if self._running and delay > elapsed:
-                return delay - elapsed
+            if self._running and (due := self._start + delay) > now:
+                return due - now
             self._waiting.popleft()
             task = self._loop.create_task(self._dialer.attempt(self._peer, addr), name=f"dial {addr}")
             self._running[task] = addr
@@ -204,7 +250,16 @@ class _Race:
     async def _stop(self) -> None:
         """Cancel what still runs; a connection that was just made is not needed."""
         for task in self._running:
+            task.add_done_callback(_not_needed)
             task.cancel()
-        for outcome in await asyncio.gather(*self._running, return_exceptions=True):
-            if isinstance(outcome, Connection):
-                outcome.abort("another address was faster")
+        if self._running:
+            await asyncio.wait(self._running)
+
+
+def _not_needed(task: asyncio.Task[Connection]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().abort("another address was faster")
+
+
+def _closed(peer: PeerId | None) -> DialError:
+    return DialError(peer, {}, reason="the host is closed")

@@ -87,6 +87,8 @@ class Swarm:
 
     async def listen(self, addr: Multiaddr) -> Listener:
         """Listen on `addr`. Raises `ListenError`."""
+        if self._closed:
+            raise ListenError(addr, "the host is closed")
         transport = next((transport for transport in self._transports if transport.can_listen(addr)), None)
         if transport is None:
             raise ListenError(addr, "no transport of this host listens on such an address")
@@ -98,11 +100,15 @@ class Swarm:
 
     async def stop_listening(self, listener: Listener) -> None:
         """Close a listener; the connections made through it stay."""
-        self._listeners.remove(listener)
-        addrs = listener.addrs
-        await listener.close()
-        for addr in addrs:
-            self._events.emit(ListenAddrRemoved(addr))
+        addrs: Sequence[Multiaddr] = ()
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+            addrs = listener.addrs
+        try:
+            await listener.close()
+        finally:
+            for addr in addrs:
+                self._events.emit(ListenAddrRemoved(addr))
 
     async def connect(self, peer: PeerId | None, addrs: Sequence[Multiaddr] = ()) -> Connection:
         """An open connection to `peer`: one that there is, else a new one to the best of `addrs` and of the addresses
@@ -115,7 +121,8 @@ class Swarm:
                 return usable
             if peer == self._local_peer:
                 raise DialError(peer, {}, reason="that is this host itself")
-        self._check_room()
+        if not self._closed:  # else the dialer says so
+            self._check_room()
         known = self._peerstore.addrs(peer) if peer is not None else ()
         try:
             return await self._dialer.dial(peer, known, addrs, self._dialed)
@@ -142,12 +149,13 @@ class Swarm:
     def connection_opened(self, connection: Connection) -> None:
         """Take a new inbound connection, unless a limit forbids it."""
         try:
+            if self._closed:
+                raise ConnectionClosed("the host is shutting down", by="local")
             self._check_room(connection.remote_peer)
-        except LimitExceeded as error:
+            self._add(connection)
+        except (LimitExceeded, ConnectionClosed) as error:
             connection.abort(str(error))
             self.connection_failed(connection.local_addr, connection.remote_addr, error)
-            return
-        self._add(connection)
 
     def connection_failed(self, local_addr: Multiaddr, remote_addr: Multiaddr, error: Exception) -> None:
         """An inbound connection came to nothing."""
@@ -158,7 +166,7 @@ class Swarm:
 
     def _check_room(self, peer: PeerId | None = None) -> None:
         config = self._config
-        if self._count >= config.max_connections or self._closed:
+        if self._count >= config.max_connections:
             raise LimitExceeded("max_connections", scope="host", value=config.max_connections)
         if peer is not None and len(self._connections.get(peer, ())) >= config.max_connections_per_peer:
             raise LimitExceeded("max_connections_per_peer", scope=f"peer {peer}", value=config.max_connections_per_peer)
@@ -167,17 +175,23 @@ class Swarm:
         if connection.remote_peer == self._local_peer:
             connection.abort("connected to itself")
             raise DialError(self._local_peer, {}, reason="that is this host itself")
-        self._add(connection)
+        try:
+            self._check_room()  # again: other dials may have ended meanwhile
+            self._add(connection)
+        except LimitExceeded as error:
+            connection.abort(str(error))
+            raise
         return connection
 
     def _add(self, connection: Connection) -> None:
+        """Put a connection in the table. Raises `LimitExceeded`, with nothing done, where the peer store is full."""
         peer = connection.remote_peer
-        self._connections.setdefault(peer, []).append(connection)
-        self._count += 1
-        self._peerstore.add_key(peer, connection.remote_key)
         self._peerstore.protect(peer)
+        self._peerstore.add_key(peer, connection.remote_key)
         if connection.direction is Direction.OUTBOUND:
             self._peerstore.add_addrs(peer, [connection.remote_addr], CONNECTED_ADDR_TTL)
+        self._connections.setdefault(peer, []).append(connection)
+        self._count += 1
         self._events.emit(ConnectionOpened(connection))
         connection.serve(
             self._on_stream,

@@ -62,9 +62,9 @@ def test_stream_opened_written_and_closed_by_the_dialer() -> None:
     listener.accept_stream(1)
     listener.send(1, memoryview(b"yes"))
     listener.close_write(1)
-    assert sent(listener) == [(WINDOW_UPDATE, ACK, 1, 0, b""), (DATA, 0, 1, 3, b"yes"), (WINDOW_UPDATE, FIN, 1, 0, b"")]
+    assert sent(listener) == [(DATA, ACK, 1, 3, b"yes"), (WINDOW_UPDATE, FIN, 1, 0, b"")]
     assert not listener.is_open(1)
-    answer = frame(WINDOW_UPDATE, ACK, 1, 0) + data(1, b"yes") + frame(WINDOW_UPDATE, FIN, 1, 0)
+    answer = data(1, b"yes", ACK) + frame(WINDOW_UPDATE, FIN, 1, 0)
     assert receive(dialer, answer) == [StreamAccepted(1), DataReceived(1, b"yes"), EndOfStream(1)]
     assert not dialer.is_open(1)
 
@@ -78,6 +78,30 @@ def test_a_stream_that_is_only_opened_still_sends_its_syn_once() -> None:
     core.open_stream(0.0)
     assert sent(core) == [(WINDOW_UPDATE, SYN, 1, 0, b"")]
     assert sent(core) == []
+
+
+def test_an_accepted_stream_sends_its_ack_even_where_nothing_else_is_sent() -> None:
+    core = session()
+    receive(core, data(1, b"x", SYN))
+    core.accept_stream(1)
+    assert sent(core) == [(WINDOW_UPDATE, ACK, 1, 0, b"")]
+    assert sent(core) == []
+
+
+def test_small_writes_of_one_stream_share_a_frame() -> None:
+    core = session(is_dialer=True, max_payload=10)
+    first, second = core.open_stream(0.0), core.open_stream(0.0)
+    for stream_id, piece in [(first, b"ab"), (first, b"cdefgh"), (first, b"ijk"), (second, b"x"), (first, b"l")]:
+        core.send(stream_id, memoryview(piece))
+    assert [f[1:] for f in sent(core)] == [
+        (SYN, 1, 8, b"abcdefgh"),
+        (0, 1, 3, b"ijk"),
+        (SYN, 3, 1, b"x"),
+        (0, 1, 1, b"l"),
+    ]
+    core.send(first, memoryview(b"m"))
+    core.close_write(first)
+    assert sent(core) == [(DATA, 0, 1, 1, b"m"), (WINDOW_UPDATE, FIN, 1, 0, b"")]
 
 
 def test_a_syn_may_come_late_and_out_of_order() -> None:
@@ -226,7 +250,7 @@ def test_thousands_of_streams_leave_nothing_behind() -> None:
         receive(dialer, b"".join(listener.data_to_send()))
     for core in (dialer, listener):
         assert core._streams == {}
-        assert (core._inbound, core._outbound, core._unaccepted, core._unsent_syns) == (0, 0, 0, {})
+        assert (core._inbound, core._outbound, core._unaccepted, core._unsent_flags) == (0, 0, 0, {})
         assert core._budget.left == NO_LIMIT.max_window_growth
 
 

@@ -2,7 +2,9 @@
 
 Rules:
 - The side that dialed has the odd stream ids, the other the even ones.
-- A SYN rides on the first frame of a stream, an ACK on the first frame back.
+- A SYN rides on the first frame of a stream, an ACK on the first frame back; where nothing else is sent in the same tick
+  they get a frame of their own.
+- Data queued for one stream, and nothing in between, shares a frame.
 - What a peer may send is bounded: bytes by the windows, streams by `max_inbound_streams`; a frame that breaks the
   protocol ends the session with go-away code 1.
 - Frames for a stream that is gone are ignored: they crossed our reset.
@@ -74,16 +76,19 @@ class _Stream:
 class YamuxSession:
     """The state of one yamux connection. See `MuxerSession` for what each call does."""
 
+    wants_data = True  # the windows hold the peer
+
     def __init__(self, *, is_dialer: bool, config: YamuxConfig, max_payload: int) -> None:
         self._config = config
-        self._max_payload = max_payload  # bytes of data in one frame
+        self.max_payload = max_payload
         self._is_dialer = is_dialer
         self._next_id = 1 if is_dialer else 2
         self._streams: dict[int, _Stream] = {}
         self._budget = WindowBudget(config.max_window_growth)
         self._inbound = self._outbound = self._unaccepted = 0
-        self._unsent_syns: dict[int, None] = {}
+        self._unsent_flags: dict[int, None] = {}  # streams whose SYN or ACK no frame has carried yet
         self._out: list[Buffer] = []
+        self._open_frame: tuple[int, int, int, int] | None = None  # the data frame at the end of `_out`
         self.unsent = 0
         self.rtt: float | None = None
         self._ping_value = 0
@@ -250,26 +255,42 @@ class YamuxSession:
         self._streams[stream_id] = _Stream(outbound=True, window=self._new_window(now))
         self._outbound += 1
         self._unaccepted += 1
-        self._unsent_syns[stream_id] = None
+        self._unsent_flags[stream_id] = None
         return stream_id
 
     def accept_stream(self, stream_id: int) -> None:
         if stream := self._streams.get(stream_id):
             stream.accepted = True
-            self._frame(WINDOW_UPDATE, _ACK, stream_id, 0)
+            stream.flags |= _ACK
+            self._unsent_flags[stream_id] = None
 
     def send(self, stream_id: int, data: memoryview) -> int:
         stream = self._streams[stream_id]
         total = min(len(data), stream.send_window)
         stream.send_window -= total
-        position = 0
+        position = self._extend_frame(stream_id, data[:total])
         while position < total:
-            stop = min(position + self._max_payload, total)
-            self._frame(DATA, self._flags_of(stream_id, stream), stream_id, stop - position)
+            stop = min(position + self.max_payload, total)
+            flags = self._flags_of(stream_id, stream)
+            self._frame(DATA, flags, stream_id, stop - position)
+            self._open_frame = (len(self._out) - 1, flags, stream_id, stop - position)
             self._out.append(data[position:stop])
             position = stop
         self.unsent += total
         return total
+
+    def _extend_frame(self, stream_id: int, data: memoryview) -> int:
+        """Add `data` to the frame queued last, if it is one of the stream's and has room; return how much was added."""
+        if self._open_frame is None:
+            return 0
+        place, flags, owner, length = self._open_frame
+        if owner != stream_id or length + len(data) > self.max_payload:
+            return 0
+        length += len(data)
+        self._out[place] = HEADER.pack(VERSION, DATA, flags, stream_id, length)
+        self._out.append(data)
+        self._open_frame = (place, flags, stream_id, length)
+        return len(data)
 
     def consumed(self, stream_id: int, n: int, now: float) -> None:
         stream = self._streams.get(stream_id)
@@ -301,7 +322,7 @@ class YamuxSession:
     def _drop(self, stream_id: int, stream: _Stream) -> None:
         """Both directions have ended: forget the stream."""
         del self._streams[stream_id]
-        self._unsent_syns.pop(stream_id, None)
+        self._unsent_flags.pop(stream_id, None)
         stream.window.release()
         if stream_id == self._body_stream and self._body_left:
             self._body_stream = None
@@ -318,9 +339,10 @@ class YamuxSession:
         self._frame(GO_AWAY, 0, 0, GoAwayCode.NORMAL)
 
     def data_to_send(self) -> list[Buffer]:
-        for stream_id in list(self._unsent_syns):
+        for stream_id in list(self._unsent_flags):
             self._frame(WINDOW_UPDATE, self._flags_of(stream_id, self._streams[stream_id]), stream_id, 0)
         out, self._out, self.unsent = self._out, [], 0
+        self._open_frame = None
         return out
 
     def next_deadline(self) -> float:
@@ -347,9 +369,10 @@ class YamuxSession:
         """The flags that the next frame of the stream must carry, once."""
         flags, stream.flags = stream.flags, 0
         if flags:
-            self._unsent_syns.pop(stream_id, None)
+            self._unsent_flags.pop(stream_id, None)
         return flags
 
     def _frame(self, kind: int, flags: int, stream_id: int, length: int) -> None:
         self._out.append(HEADER.pack(VERSION, kind, flags, stream_id, length))
+        self._open_frame = None
         self.unsent += HEADER_SIZE

@@ -1,5 +1,6 @@
 """The TCP transport, `/ip4/.../tcp/N` and `/ip6/.../tcp/N`."""
 
+from .ports import TcpPorts
 from .transport import Tcp, TcpConfig
 
-__all__ = ["Tcp", "TcpConfig"]
+__all__ = ["Tcp", "TcpConfig", "TcpPorts"]

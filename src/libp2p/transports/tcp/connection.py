@@ -1,4 +1,4 @@
-"""One TCP socket as a raw connection.
+"""One stream socket, of TCP or another family, as a raw connection.
 
 Received bytes go from the socket into one buffer that all connections of a transport share, and from there to the sink
 before the next `recv`: a connection that is idle holds no buffer. (Where the event loop keeps a receive pending in the
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ...connection import RawConnection
 from ...errors import Libp2pError
@@ -20,16 +22,17 @@ logger = logging.getLogger(__name__)
 
 _LINGER = 2.0
 """Seconds that a closed connection waits for the peer to close too: closing a socket in which the peer's bytes lie
-unread would reset the connection, and could destroy what we sent last."""
+unread would reset the connection, and could destroy what we sent last. While the peer takes what is unsent, the wait
+goes on."""
 
 _HIGH_WATER = 64 * 1024
 """Bytes that may wait for the socket before writers are held."""
 
 
-class TcpConnection(RawConnection, asyncio.BufferedProtocol):
-    """A connected TCP socket. Made by `Tcp`; `connected` runs once the socket is there."""
+class SocketConnection(RawConnection, asyncio.BufferedProtocol):
+    """A connected stream socket. `connected` runs once the socket is there."""
 
-    def __init__(self, memory: memoryview, connected: Callable[[TcpConnection], None] | None = None) -> None:
+    def __init__(self, memory: memoryview, connected: Callable[[Any], None] | None = None) -> None:
         self._memory = memory
         self._connected = connected
         self._closing = False
@@ -44,8 +47,8 @@ class TcpConnection(RawConnection, asyncio.BufferedProtocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         super().__init__(
-            local_addr=_address(transport.get_extra_info("sockname")),
-            remote_addr=_address(transport.get_extra_info("peername")),
+            local_addr=self.address_of(transport.get_extra_info("sockname")),
+            remote_addr=self.address_of(transport.get_extra_info("peername")),
         )
         transport.set_write_buffer_limits(high=_HIGH_WATER)
         if self._connected is not None:
@@ -82,6 +85,10 @@ class TcpConnection(RawConnection, asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         self._sink.resume_writing()
 
+    @abstractmethod
+    def address_of(self, socket_name: Any) -> Multiaddr:
+        """The address that `getsockname` or `getpeername` gave."""
+
     # RawConnection
 
     def send(self, buffers: Sequence[Buffer]) -> None:
@@ -102,9 +109,20 @@ class TcpConnection(RawConnection, asyncio.BufferedProtocol):
         if not self._closing:
             self._transport.resume_reading()
             self._closing = True
-            self._transport.write_eof()
-            self._linger = asyncio.get_running_loop().call_later(_LINGER, self._transport.abort)
+            try:
+                self._transport.write_eof()
+            except OSError:  # the peer has reset the connection, which the loop has not told us yet
+                self._transport.abort()
+            else:
+                self._wait_for_peer()
         await asyncio.shield(self._closed)
+
+    def _wait_for_peer(self, unsent_before: int | None = None) -> None:
+        unsent = self._transport.get_write_buffer_size()
+        if unsent_before is None or unsent < unsent_before:
+            self._linger = asyncio.get_running_loop().call_later(_LINGER, self._wait_for_peer, unsent)
+        else:
+            self._transport.abort()
 
     def abort(self, error: Exception | None = None) -> None:
         self._closing = True
@@ -113,6 +131,9 @@ class TcpConnection(RawConnection, asyncio.BufferedProtocol):
         self._transport.abort()
 
 
-def _address(socket_name: tuple[str, int] | tuple[str, int, int, int]) -> Multiaddr:
-    scope_id = socket_name[3] if len(socket_name) == 4 else 0
-    return from_socket_address(socket_name[0], socket_name[1], scope_id=scope_id)
+class TcpConnection(SocketConnection):
+    """A connected TCP socket. Made by `connect` and `TcpPorts`."""
+
+    def address_of(self, socket_name: Any) -> Multiaddr:
+        scope_id = socket_name[3] if len(socket_name) == 4 else 0
+        return from_socket_address(socket_name[0], socket_name[1], scope_id=scope_id)

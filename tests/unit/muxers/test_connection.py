@@ -1,0 +1,349 @@
+"""The muxed connection: what the conformance suites leave open, above all who learns what when things end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from libp2p.connection import Connection, Direction, Stream
+from libp2p.errors import ConnectionClosed, LimitExceeded, StreamClosed, StreamReset
+from libp2p.identity import PrivateKey
+from libp2p.muxers.connection import MuxedConnection
+from libp2p.muxers.yamux import Yamux
+from libp2p.muxers.yamux.core import YamuxConfig
+from libp2p.muxers.yamux.wire import DATA, GO_AWAY, HEADER, PING, WINDOW_UPDATE, Flag
+from libp2p.testing.conformance.channel import clear_channels
+from libp2p.testing.conformance.connections import Side, connect_by
+from libp2p.transports.memory import MemoryConnection, pipe
+
+KEYS = PrivateKey.generate(), PrivateKey.generate()
+WINDOW = 256 * 1024
+
+
+class Pair:
+    """Both ends of a connection, and of the pipe below it."""
+
+    def __init__(self, config: YamuxConfig | None = None) -> None:
+        self.raw: tuple[MemoryConnection, MemoryConnection] = pipe()
+        dialer, listener = connect_by(Yamux(config), self.raw)
+        self.dialer, self.listener = Side(dialer), Side(listener)
+
+    async def streams(self) -> tuple[Stream, Stream]:
+        return await self.dialer.stream_to(self.listener)
+
+
+@asynccontextmanager
+async def pair(config: YamuxConfig | None = None) -> AsyncIterator[Pair]:
+    subject = Pair(config)
+    try:
+        yield subject
+    finally:
+        for side in (subject.dialer, subject.listener):
+            side.connection.abort()
+        for raw in subject.raw:
+            await raw.close()
+
+
+@asynccontextmanager
+async def against_raw_frames() -> AsyncIterator[tuple[Any, Side]]:
+    """A channel to send frames on, and the listening connection that gets them."""
+    raw = pipe()
+    channel, listener = clear_channels(*raw, *KEYS)
+    side = Side(Yamux().connect(listener, Direction.INBOUND))
+    try:
+        yield channel, side
+    finally:
+        side.connection.abort()
+        channel.abort()
+        for end in raw:
+            await end.close()
+
+
+def frame(kind: int, flags: int, stream_id: int, length: int) -> bytes:
+    return HEADER.pack(0, kind, flags, stream_id, length)
+
+
+def tables(connection: Connection) -> list[Any]:
+    """All per-stream state of a connection."""
+    assert isinstance(connection, MuxedConnection)
+    session: Any = connection._session
+    return [
+        *connection._streams,
+        *connection._openers,
+        *connection._unserved,
+        *session._streams,
+        *(count for count in (session._inbound, session._outbound, session._unaccepted) if count),
+    ]
+
+
+async def outcome(work: Awaitable[Any]) -> Any:
+    try:
+        return await work
+    except Exception as error:
+        return error
+
+
+# Writers, and who ends them
+
+
+@pytest.mark.parametrize("gate_shut", [False, True])
+@pytest.mark.parametrize("end", ["close_write", "close", "reset"])
+async def test_a_waiting_writer_learns_that_another_task_ended_the_stream(end: str, gate_shut: bool) -> None:
+    """It waits for the peer's window, or (gate_shut) for the network. Nothing may be sent behind the end."""
+    async with pair() as subject:
+        ours, theirs = await subject.streams()
+        other, _ = await subject.streams()
+        if gate_shut:
+            subject.raw[1].pause_reading()
+            blocker = asyncio.ensure_future(other.write(bytes(WINDOW - 1)))
+            await asyncio.sleep(1)
+        writing = asyncio.ensure_future(ours.write(bytes(4 * WINDOW)))
+        await asyncio.sleep(1)
+        assert not writing.done()
+        result = getattr(ours, end)()
+        if result is not None:
+            await result
+        await asyncio.sleep(1)
+        if gate_shut:
+            subject.raw[1].resume_reading()
+            await blocker
+        with pytest.raises(StreamReset if end == "reset" else StreamClosed):
+            await asyncio.wait_for(writing, 5)
+        if end != "reset":
+            got = await theirs.read()
+            assert len(got) == (0 if gate_shut else WINDOW - 1)
+        await asyncio.sleep(1)
+        assert not subject.listener.connection.is_closed, subject.listener.connection.close_reason
+
+
+async def test_a_writer_learns_that_the_peer_closed_its_stream() -> None:
+    async with pair() as subject:
+        ours, theirs = await subject.streams()
+        writing = asyncio.ensure_future(outcome(ours.write(bytes(10 * WINDOW))))
+        await asyncio.sleep(1)
+        assert not writing.done()
+        await theirs.write(b"enough, thanks")
+        await theirs.close()
+        error = await writing
+        assert isinstance(error, StreamReset)
+        assert error.by == "remote"
+        assert await ours.read() == b"enough, thanks", "what came before the end stays readable"
+        await asyncio.sleep(1)
+        assert not tables(subject.dialer.connection) + tables(subject.listener.connection)
+
+
+async def test_closing_with_unread_data_is_an_orderly_end_where_little_comes() -> None:
+    async with pair() as subject:
+        ours, theirs = await subject.streams()
+        await ours.write(bytes(100_000))
+        await asyncio.sleep(1)
+        await theirs.close()
+        with pytest.raises(StreamClosed):
+            await theirs.read(1)
+        await ours.write(b"more")
+        await ours.close_write()
+        assert await ours.read() == b""
+        await asyncio.sleep(1)
+        assert not tables(subject.dialer.connection) + tables(subject.listener.connection)
+
+
+async def test_a_reader_learns_that_its_own_side_closed() -> None:
+    async with pair() as subject:
+        ours, theirs = await subject.streams()
+        reading = asyncio.ensure_future(outcome(ours.readexactly(5)))
+        await theirs.write(b"1234")
+        await asyncio.sleep(1)
+        await ours.close()
+        assert isinstance(await reading, StreamClosed)
+
+
+async def test_a_slow_reader_costs_a_window_and_loses_nothing() -> None:
+    """Nobody reads for a minute: the writer is held, both sides hold a window and little more, others go on."""
+    async with pair() as subject:
+        slow, unread = await subject.streams()
+        quick, read = await subject.streams()
+        data = b"0123456789abcdef" * (8 * 1024 * 1024 // 16)
+        writing = asyncio.ensure_future(slow.write(data))
+        for _ in range(60):
+            await asyncio.sleep(1)
+            await quick.write(b"tick" * 1000)
+            assert await read.readexactly(4000) == b"tick" * 1000
+        assert not writing.done()
+        assert len(unread.incoming) <= WINDOW
+        for side, raw in zip((subject.dialer, subject.listener), subject.raw, strict=True):
+            session: Any = side.connection._session  # type: ignore[attr-defined]
+            assert session.unsent + raw.buffered == 0, "what the peer's window does not take is not even queued"
+        assert await unread.readexactly(len(data)) == data
+        await writing
+
+
+# Many streams
+
+
+async def test_ten_thousand_streams_leave_no_state() -> None:
+    closed = 0
+
+    def count(_: Stream) -> None:
+        nonlocal closed
+        closed += 1
+
+    async with pair() as subject:
+        dialer, listener = subject.dialer.connection, subject.listener.connection
+        dialer.serve(subject.dialer.accepted.put_nowait, subject.dialer.closed.append, count)
+        for number in range(10_000):
+            ours = await dialer.open_stream()
+            await ours.write(b"x")
+            theirs = await subject.listener.accepted.get()
+            await theirs.close()
+            if number % 2:
+                ours.reset()
+            else:
+                await ours.close()
+        await asyncio.sleep(1)
+        assert not tables(dialer) + tables(listener)
+        assert closed == 10_000
+
+
+async def test_opens_beyond_the_ack_backlog_wait_their_turn() -> None:
+    subject = Pair.__new__(Pair)
+    subject.raw = pipe()
+    dialer, listener = connect_by(Yamux(), subject.raw)
+    Side(dialer)
+    opens = [asyncio.ensure_future(dialer.open_stream()) for _ in range(300)]
+    await asyncio.sleep(1)
+    assert sum(task.done() for task in opens) == 256, "as many as the specification grants"
+    opens[260].cancel()
+    opens[0].result().reset()  # one goes, one more comes
+    await asyncio.sleep(1)
+    assert sum(task.done() for task in opens) == 258
+    Side(listener)
+    streams = await asyncio.gather(*opens, return_exceptions=True)
+    assert sum(isinstance(stream, Stream) for stream in streams) == 299
+    ids = [stream.id for stream in streams if isinstance(stream, Stream)]
+    assert ids == sorted(ids), "in the order they asked"
+    dialer.abort()
+    listener.abort()
+    for raw in subject.raw:
+        await raw.close()
+
+
+async def test_one_open_that_fails_does_not_hold_the_next() -> None:
+    async with pair(YamuxConfig(ack_backlog=2, max_outbound_streams=2)) as subject:
+        listener = subject.listener.connection
+        listener._on_stream = None  # type: ignore[attr-defined]  # accepts nothing
+        opens = [asyncio.ensure_future(outcome(subject.dialer.connection.open_stream())) for _ in range(4)]
+        await asyncio.sleep(1)
+        listener.serve(subject.listener.accepted.put_nowait, subject.listener.closed.append)
+        results = await asyncio.wait_for(asyncio.gather(*opens), 5)
+        assert [type(result) is LimitExceeded for result in results] == [False, False, True, True]
+
+
+# The end of the connection
+
+
+@pytest.mark.parametrize("how", ["close", "abort", "peer closes", "peer aborts", "loss", "silence"])
+async def test_every_pending_call_learns_why_the_connection_ended(how: str) -> None:
+    config = YamuxConfig(ack_backlog=4)
+    async with pair(config) as subject:
+        dialer, listener = subject.dialer.connection, subject.listener.connection
+        reader, writer, line = [(await subject.streams())[0] for _ in range(3)]
+        listener._on_stream = None  # type: ignore[attr-defined]
+        opened = [await dialer.open_stream() for _ in range(4)]
+        calls = [
+            asyncio.ensure_future(outcome(call))
+            for call in (
+                *(reader.read(1), writer.write(bytes(10 * WINDOW)), line.readuntil(), opened[0].read()),
+                *(dialer.open_stream(), dialer.open_stream()),
+            )
+        ]
+        waiting = asyncio.ensure_future(dialer.wait_closed())
+        await asyncio.sleep(1)
+        assert not [call for call in calls if call.done()]
+        match how:
+            case "close":
+                await dialer.close("done")
+            case "abort":
+                dialer.abort("enough")
+            case "peer closes":
+                await listener.close()
+            case "peer aborts":
+                listener.abort()
+            case "loss":
+                subject.raw[0].abort(ConnectionResetError("the cable was pulled"))
+            case "silence":
+                subject.raw[1].pause_reading()
+        start = asyncio.get_running_loop().time()
+        errors = await asyncio.gather(*calls)
+        reason = await waiting
+        assert [type(error) for error in errors] == [ConnectionClosed] * len(calls)
+        assert {(error.reason, error.by, error.code) for error in errors} == {(reason.reason, reason.by, reason.code)}
+        wanted = {
+            "close": ("done", "local", 0),
+            "abort": ("enough", "local", None),
+            "peer closes": ("the peer said goodbye", "remote", 0),
+            "loss": ("connection lost: the cable was pulled", "remote", None),
+            "silence": ("the peer has not answered a ping for 30 s", "local", None),
+        }
+        if how in wanted:
+            assert (reason.reason, reason.by, reason.code) == wanted[how]
+        assert reason.by == ("local" if how in ("close", "abort", "silence") else "remote")
+        assert asyncio.get_running_loop().time() - start <= (60 if how == "silence" else 0)
+        assert subject.dialer.closed == [reason]
+        assert not dialer.streams
+
+
+async def test_a_peer_that_goes_away_takes_no_new_streams_but_finishes_the_old() -> None:
+    async with against_raw_frames() as (channel, side):
+        channel.send((frame(WINDOW_UPDATE, Flag.SYN, 1, 0), frame(GO_AWAY, 0, 0, 2)))
+        stream = await side.accepted.get()
+        await asyncio.sleep(1)
+        assert side.connection.close_reason is None
+        assert side.connection.is_closed, "no stream can be opened any more"
+        with pytest.raises(ConnectionClosed) as caught:
+            await side.connection.open_stream()
+        assert (caught.value.by, caught.value.code) == ("remote", 2)
+        await stream.write(b"still open")
+        channel.send((frame(DATA, Flag.FIN, 1, 3), b"bye"))
+        assert await stream.read() == b"bye"
+
+
+async def test_a_peer_that_asks_for_answers_and_reads_none_is_disconnected() -> None:
+    async with against_raw_frames() as (channel, side):
+        pings = frame(PING, Flag.SYN, 0, 7) * 5000
+        for _ in range(100):
+            await asyncio.sleep(0)
+            channel.send((pings,))
+            if side.closed:
+                break
+        reason = await asyncio.wait_for(side.connection.wait_closed(), 5)
+        assert "reads none" in reason.reason
+
+
+async def test_a_peer_that_reads_its_answers_may_ping_at_will() -> None:
+    async with against_raw_frames() as (channel, side):
+        for _ in range(200):
+            channel.send((frame(PING, Flag.SYN, 0, 7) * 1000,))
+            await channel.readexactly(12 * 1000)
+        assert not side.closed
+
+
+async def test_an_idle_connection_lives_for_days_by_its_pings() -> None:
+    async with pair() as subject:
+        await asyncio.sleep(3 * 24 * 3600)
+        assert not subject.dialer.closed
+        assert not subject.listener.closed
+        assert subject.dialer.connection.rtt == 0
+
+
+@pytest.mark.parametrize("code", [-1, 1 << 32])
+async def test_a_reset_code_that_no_frame_can_carry_is_refused(code: int) -> None:
+    async with pair() as subject:
+        ours, theirs = await subject.streams()
+        with pytest.raises(ValueError, match=str(code)):
+            ours.reset(code)
+        await ours.write(b"unharmed")
+        assert await theirs.readexactly(8) == b"unharmed"
