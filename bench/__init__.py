@@ -1,0 +1,1 @@
+"""`python -m bench`: this package measured beside others. See README.md."""

@@ -1,0 +1,139 @@
+"""The implementations that are measured, made ready to run: ours, the older Python `libp2p` (pip), js-libp2p (npm).
+
+The other two are installed once, each in a folder of its own below `${XDG_CACHE_HOME:-~/.cache}/py-libp2p-bench`:
+
+    py-<hash>    a virtual environment of interop/py/requirements.txt; its package has the same import name as ours
+    js-<hash>    node_modules by interop/js/package-lock.json (on Linux x64 with a Node), and a copy of the peer
+
+The hash is that of the lock file; a folder without the file `.done` is one whose installation was cut short.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SETUP_TIME_LIMIT = 900.0  # seconds that one download may take
+_PIP_SETTINGS = {"PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"}  # of our own environment; they would clash with the other's
+
+
+class SetupError(Exception):
+    """An implementation cannot be made ready here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Implementation:
+    """How to run one."""
+
+    version: str
+    peer: tuple[str, ...]
+    """The command that `listen` or `dial ...` is added to."""
+    imports: tuple[str, ...]
+    """The command that prints the seconds which its import takes."""
+    folder: Path
+    """Where both run."""
+    env: dict[str, str]
+
+
+def ours() -> Implementation:
+    """This package, on the interpreter that runs the benchmark."""
+    try:
+        version = _run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], dict(os.environ))
+    except SetupError:
+        version = "(no git: commit unknown)"
+    return Implementation(
+        version=f"py-libp2p {version}",
+        peer=(sys.executable, "-m", "bench.peer"),
+        imports=(sys.executable, "-c", _timed_import("Host")),
+        folder=ROOT,
+        env=dict(os.environ),
+    )
+
+
+def older_py() -> Implementation:
+    """The package `libp2p` of PyPI."""
+    folder = ROOT / "interop" / "py"
+    requirements = folder / "requirements.txt"
+    env = {name: value for name, value in os.environ.items() if name[:6] != "PYTHON" and name not in _PIP_SETTINGS}
+    with _installed("py", requirements) as (venv, needed):
+        python = str(venv / "bin" / "python")
+        if needed:
+            _run([sys.executable, "-m", "venv", str(venv)], env)
+            _run([python, "-m", "pip", "install", "--quiet", "--requirement", str(requirements)], env)
+    version = next(line for line in requirements.read_text().splitlines() if line.startswith("libp2p=="))
+    return Implementation(
+        version=version.replace("==", " "),
+        peer=(python, "peer.py"),
+        imports=(python, "-c", _timed_import("new_host")),
+        folder=folder,
+        env=env,
+    )
+
+
+def js() -> Implementation:
+    """js-libp2p, on the Node that npm brought, else on that of the machine."""
+    source = ROOT / "interop" / "js"
+    env = dict(os.environ)
+    with _installed("js", source / "package-lock.json") as (folder, needed):
+        if needed:
+            if (npm := shutil.which("npm")) is None:
+                raise SetupError("npm is not on the PATH")
+            for name in ("package.json", "package-lock.json", ".npmrc"):
+                shutil.copy(source / name, folder)
+            _run([npm, "ci", "--silent", "--prefix", str(folder)], env)
+    shutil.copy(source / "peer.mjs", folder)  # it finds its modules beside itself
+    brought = folder / "node_modules" / ".bin" / "node"
+    node = str(brought) if brought.exists() else "node"
+    names = ("libp2p", "@libp2p/tcp", "@libp2p/noise", "@libp2p/yamux", "@libp2p/identify", "@libp2p/ping")
+    imports = "".join(f"await import('{name}');" for name in names)
+    script = f"const start = performance.now(); {imports} console.log((performance.now() - start) / 1000)"
+    version = json.loads((folder / "node_modules" / "libp2p" / "package.json").read_text())["version"]
+    return Implementation(
+        version=f"js-libp2p {version} on Node {_run([node, '--version'], env)}",
+        peer=(node, "peer.mjs"),
+        imports=(node, "--input-type=module", "--eval", script),
+        folder=folder,
+        env=env,
+    )
+
+
+IMPLEMENTATIONS: dict[str, Callable[[], Implementation]] = {"ours": ours, "older py": older_py, "js": js}
+"""What makes each ready; raises `SetupError`."""
+
+
+def _timed_import(name: str) -> str:
+    return f"import time; start = time.perf_counter(); from libp2p import {name}; print(time.perf_counter() - start)"
+
+
+@contextmanager
+def _installed(name: str, lock: Path) -> Iterator[tuple[Path, bool]]:
+    """The folder of an installation, and whether it is still to be made, which the block then does."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "py-libp2p-bench"
+    folder = cache / f"{name}-{hashlib.sha256(lock.read_bytes() + sys.version.encode()).hexdigest()[:12]}"
+    done = folder / ".done"
+    if done.exists():
+        yield folder, False
+        return
+    print(f"installing what {lock.relative_to(ROOT)} names into {folder}", file=sys.stderr)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    yield folder, True
+    done.touch()
+
+
+def _run(command: list[str], env: dict[str, str]) -> str:
+    try:
+        return subprocess.run(
+            command, env=env, stdout=subprocess.PIPE, text=True, check=True, timeout=SETUP_TIME_LIMIT
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError) as error:
+        raise SetupError(f"setting up failed: {error}") from error

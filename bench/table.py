@@ -1,0 +1,137 @@
+"""What is measured, the targets, and the table (Markdown) of the results."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+COLUMNS = ("ours", "older py", "js", "floor tcp", "floor cipher")
+COMPARED = ("older py", "js", "floor cipher")  # a ratio for each
+
+Rounds = Sequence[Mapping[str, float]]
+"""The values of a row: for each round, by column; a measurement that failed is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measure: `what` the peers call it, and the `key` of its number in what they print, times `scale`."""
+
+    what: str
+    title: str
+    key: str
+    counts: Mapping[str, int]
+    """How much is measured of each column: about the same time for each. A column that is missing is not measured."""
+    higher_is_better: bool = False
+    scale: float = 1.0
+    digits: int = 2
+    rounds: int | None = None
+    """Rounds at most, for what hardly varies and takes long; None: all."""
+    targets: Mapping[str, float] = field(default_factory=dict)
+    """How many times better than a column ours must be."""
+    limit: float | None = None
+    """What ours must not exceed."""
+
+    def times_better(self, ours: float, other: float) -> float:
+        """How many times better ours is."""
+        return ours / other if self.higher_is_better else other / ours
+
+    def best(self, rounds: Rounds, column: str) -> float | None:
+        """The best value of a column."""
+        values = [values[column] for values in rounds if column in values]
+        return (max if self.higher_is_better else min)(values) if values else None
+
+    def ratio(self, rounds: Rounds, column: str) -> float | None:
+        """The median over the rounds of how many times better ours was than `column` in the same round."""
+        ratios = [self.times_better(one["ours"], one[column]) for one in rounds if "ours" in one and column in one]
+        return statistics.median(ratios) if ratios else None
+
+
+def _counts(ours: int, older_py: int | None = None, js: int | None = None) -> dict[str, int]:
+    """As many for the others where nothing is said."""
+    return {"ours": ours, "older py": older_py or ours, "js": js or ours}
+
+
+def _bulk_counts(ours: int, older_py: int, js: int) -> dict[str, int]:
+    return {**_counts(ours, older_py, js), "floor tcp": ours, "floor cipher": ours}
+
+
+_MB = 1_000_000
+_BULK = _bulk_counts(2000 * _MB, 100 * _MB, 400 * _MB)
+_BULK_TARGETS = {"older py": 8.0, "js": 4.0, "floor cipher": 0.75}
+
+ROWS = (
+    Row("upload", "bulk upload, MB/s", "upload_mb_per_s", _BULK, True, digits=0, targets=_BULK_TARGETS),
+    Row("download", "bulk download, MB/s", "download_mb_per_s", _BULK, True, digits=0, targets=_BULK_TARGETS),
+    Row("connect", "connect, ms", "connect_ms", _counts(100), targets={"js": 2.0}),
+    Row("rtt", "new stream, 1 byte there and back, ms", "rtt_ms", _counts(2000, 500, 1000), targets={"js": 5.0}),
+    Row("streams", "the same, 64 at a time, streams/s", "streams_per_s", _counts(20000, 2000, 5000), True, digits=0),
+    Row(
+        "idle",
+        "idle connection, listener, KiB",
+        "bytes_per_connection",
+        _counts(1000),
+        False,
+        1 / 1024,
+        1,
+        2,
+        limit=40.0,
+    ),
+    Row(
+        "idle-dialer",
+        "idle connection, dialer, KiB",
+        "bytes_per_connection",
+        {"ours": 1000},
+        False,
+        1 / 1024,
+        1,
+        2,
+        limit=40.0,
+    ),
+    Row("import", "import, ms", "seconds", _counts(1), scale=1000.0, digits=0),
+)
+
+
+def render(results: Mapping[str, Rounds]) -> str:
+    """The table of `results`, by `Row.what`."""
+    head = ["", *COLUMNS, *(f"ours to {column}" for column in COMPARED)]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    lines += [_line(row, results[row.what]) for row in ROWS if row.what in results]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(head))]
+    return "\n".join("| " + " | ".join(map(_padded, line, widths)) + " |" for line in lines)
+
+
+def missed(results: Mapping[str, Rounds]) -> list[str]:
+    """The targets that were missed, or not measured, in words."""
+    misses = []
+    for row in ROWS:
+        if row.what not in results:
+            continue
+        rounds = results[row.what]
+        for column, target in row.targets.items():
+            ratio = row.ratio(rounds, column)
+            if ratio is None or ratio < target:
+                misses.append(f"{row.title}, ours to {column}: {_number(ratio, 2, 'x')}, wanted {target:g}")
+        best = row.best(rounds, "ours")
+        if row.limit is not None and (best is None or best > row.limit):
+            misses.append(f"{row.title}: {_number(best, row.digits)}, wanted {row.limit:g} at most")
+    return misses
+
+
+def _line(row: Row, rounds: Rounds) -> list[str]:
+    cells = [row.title]
+    for column in COLUMNS:
+        cell = _number(row.best(rounds, column), row.digits) if column in row.counts else ""
+        cells.append(f"{cell} (at most {row.limit:g})" if row.limit is not None and column == "ours" else cell)
+    for column in COMPARED:
+        cell = _number(row.ratio(rounds, column), 2, "x") if column in row.counts else ""
+        cells.append(f"{cell} (wanted {row.targets[column]:g})" if column in row.targets else cell)
+    return cells
+
+
+def _number(value: float | None, digits: int, unit: str = "") -> str:
+    return "failed" if value is None else f"{value:.{digits}f}{unit}"
+
+
+def _padded(cell: str, width: int) -> str:
+    return cell.replace("---", "-" * (width - len(cell) + 3)) if cell.startswith("---") else cell.ljust(width)
