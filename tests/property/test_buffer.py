@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from libp2p.errors import BusyResource, IncompleteRead, MessageTooLarge, StreamReset
 from libp2p.io import ReceiveBuffer
+from libp2p.io.buffer import _REPORTED
 
 pieces = st.one_of(
     st.binary(max_size=40),
@@ -76,8 +77,9 @@ class Model:
                 assert isinstance(error, MessageTooLarge | StreamReset)
         assert self.taken + bytes(0) == self.fed[: len(self.taken)]
         assert len(self.buffer) == len(self.fed) - len(self.taken)
-        assert len(self.taken) <= self.credited or not self.taken
-        assert self.buffer.unclaimed == len(self.fed) - self.credited
+        claimed = len(self.fed) - self.buffer.unclaimed
+        assert len(self.taken) <= claimed
+        assert 0 <= claimed - self.credited < _REPORTED
 
 
 @given(steps, st.booleans())
@@ -94,7 +96,7 @@ async def test_any_reads_of_any_split(script: list[tuple[str, object]], by_error
     while len(model.buffer):
         await model.step("read", 7001)
     assert model.taken == model.fed
-    assert model.credited == len(model.fed)
+    assert model.credited <= len(model.fed)
 
 
 @given(st.lists(st.binary(max_size=30), max_size=10), st.data())

@@ -10,7 +10,7 @@ Other hash functions are refused: the spec knows these two only.
 
 from __future__ import annotations
 
-from functools import total_ordering
+from functools import lru_cache, total_ordering
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -73,6 +73,7 @@ class PeerId:
         return cls(data)
 
     @classmethod
+    @lru_cache(maxsize=1024)
     def from_string(cls, text: str) -> PeerId:
         """Parse either text form, the CID in any base that `libp2p.multibase` knows. Raises `InvalidPeerId`."""
         if len(text) > MAX_TEXT_LENGTH:

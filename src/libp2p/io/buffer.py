@@ -5,7 +5,9 @@ Rules:
 - Cancelling a read loses nothing: bytes leave the buffer only in the step that returns them.
 - Bytes that arrived before the end or an error are read first.
 - `on_consumed(n)` reports bytes that the reader took, or that it is waiting for as part of a longer read: flow control
-  may then let the sender send as many more, so a read of more than the receive window completes.
+  may then let the sender send as many more, so a read of more than the receive window completes. Small reads are
+  reported together, once they make `_REPORTED` bytes.
+- Once nothing more will come nothing is reported, and the owner's method is let go, so that the two form no cycle.
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ _GATHERED = 64 * 1024
 """Bytes that one such chunk gathers."""
 
 
+_REPORTED = 8 * 1024
+"""Bytes that are worth a report of their own."""
+
 _HANDY = 16 * 1024
 """Bytes that are worth a read of their own."""
 
@@ -33,13 +38,24 @@ _HANDY = 16 * 1024
 class ReceiveBuffer:
     """Bytes received and not yet read. One task may read at a time; another gets `BusyResource`."""
 
-    __slots__ = ("_chunks", "_credited", "_eof", "_error", "_offset", "_on_consumed", "_size", "_waiter")
+    __slots__ = (
+        "_chunks",
+        "_credited",
+        "_eof",
+        "_error",
+        "_offset",
+        "_on_consumed",
+        "_size",
+        "_unreported",
+        "_waiter",
+    )
 
     def __init__(self, on_consumed: Callable[[int], None] | None = None) -> None:
         self._chunks: deque[bytes | bytearray] = deque()
         self._offset = 0  # bytes of the first chunk that were read already
         self._size = 0
-        self._credited = 0  # bytes at the front that on_consumed was told of before they were taken
+        self._credited = 0  # bytes at the front that were counted as consumed before they were taken
+        self._unreported = 0  # bytes consumed that on_consumed was not told of yet
         self._eof = False
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -85,12 +101,14 @@ class ReceiveBuffer:
     def feed_eof(self) -> None:
         """Nothing more will come; reads return what is left, then b""."""
         self._eof = True
+        self._on_consumed = None
         self._wake()
 
     def set_error(self, error: Exception) -> None:
         """Nothing more will come; reads return what is left, then raise `error`. The first end or error counts."""
         if not self.ended:
             self._error = error
+            self._on_consumed = None
             self._wake()
 
     def discard(self) -> int:
@@ -193,11 +211,16 @@ class ReceiveBuffer:
             self._waiter.set_result(None)
 
     def _credit(self, upto: int) -> None:
-        """Report the first `upto` bytes as consumed, as far as they were not reported yet."""
+        """Count the first `upto` bytes as consumed, as far as they were not yet."""
         if upto > self._credited:
             fresh, self._credited = upto - self._credited, upto
-            if self._on_consumed is not None:
-                self._on_consumed(fresh)
+            self._report(fresh)
+
+    def _report(self, consumed: int) -> None:
+        self._unreported += consumed
+        if self._unreported >= _REPORTED and self._on_consumed is not None:
+            consumed, self._unreported = self._unreported, 0
+            self._on_consumed(consumed)
 
     def _gathered(self) -> bytes | bytearray:
         """The whole content as one chunk, which then is the only one."""
@@ -217,8 +240,7 @@ class ReceiveBuffer:
             self._credited -= n
         else:
             fresh, self._credited = n - self._credited, 0
-            if self._on_consumed is not None:
-                self._on_consumed(fresh)
+            self._report(fresh)
         return taken
 
     def _handy(self) -> int:

@@ -9,8 +9,8 @@ from ..errors import StageTimeout
 
 
 class time_limit:  # noqa: N801 - reads as the statement it makes, like asyncio.timeout
-    """`async with time_limit(stage, seconds)` cancels its block after `seconds` and raises `StageTimeout(stage, seconds)`
-    in its place.
+    """`async with time_limit(stage, seconds)` cancels its block after `seconds` and raises `StageTimeout(stage,
+    seconds)` in its place.
     """
 
     __slots__ = ("_seconds", "_stage", "_timeout")

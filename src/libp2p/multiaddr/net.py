@@ -11,6 +11,7 @@ The ranges follow the IANA special-purpose registries as go-multiaddr reads them
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -152,6 +153,7 @@ def is_relayed(address: Multiaddr) -> bool:
     return "p2p-circuit" in address
 
 
+@lru_cache(maxsize=1024)
 def from_ip(host: str, *, scope_id: int = 0) -> Multiaddr:
     """`/ip4/...` or `/ip6/...` of an IP address in text, with /ip6zone before it if there is a zone.
 

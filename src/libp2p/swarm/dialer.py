@@ -224,6 +224,8 @@ class _Race:
                 raise
 
     async def _first(self) -> Connection:
+        if len(self._waiting) == 1:
+            return await self._only(self._waiting.popleft().addr)
         while self._waiting or self._running:
             pause = self._start_due()
             done, _ = await asyncio.wait(self._running, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
@@ -234,6 +236,14 @@ class _Race:
                 except (Libp2pError, OSError) as error:
                     self._errors[addr] = error
         raise DialError(self._peer, self._errors)
+
+    async def _only(self, addr: Multiaddr) -> Connection:
+        """What the race comes to with one address: no task of its own is needed."""
+        try:
+            return await self._dialer.attempt(self._peer, addr)
+        except (Libp2pError, OSError) as error:
+            self._errors[addr] = error
+            raise DialError(self._peer, self._errors) from error
 
     def _start_due(self) -> float | None:
         """Start the attempts that are due; return the seconds until the next one is."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
 from libp2p.errors import BusyResource, IncompleteRead, MessageTooLarge, StreamReset
 from libp2p.io import ReceiveBuffer
+from libp2p.io.buffer import _REPORTED
 
 RESET = StreamReset(7, by="remote")
 
@@ -100,22 +102,80 @@ async def test_one_reader_at_a_time() -> None:
 
 async def test_a_read_larger_than_the_window_is_credited_while_it_waits() -> None:
     credited: list[int] = []
-    buffer = ReceiveBuffer(credited.append)
-    buffer.feed(b"a" * 10)
-    assert buffer.unclaimed == 10
-    reading = asyncio.ensure_future(buffer.readexactly(25))
+    buffer, size = ReceiveBuffer(credited.append), _REPORTED
+    buffer.feed(b"a" * size)
+    assert buffer.unclaimed == size
+    reading = asyncio.ensure_future(buffer.readexactly(size * 5 // 2))
     await asyncio.sleep(0)
-    assert (credited, buffer.unclaimed) == ([10], 0)
-    buffer.feed(b"b" * 10)
+    assert (credited, buffer.unclaimed) == ([size], 0)
+    buffer.feed(b"b" * size)
     await asyncio.sleep(0)
-    assert credited == [10, 10]
+    assert credited == [size, size]
     reading.cancel()
     await asyncio.wait({reading})
-    assert await buffer.readexactly(15) == b"a" * 10 + b"b" * 5
-    assert credited == [10, 10], "bytes are credited once"
-    buffer.feed(b"c" * 10)
-    assert buffer.discard() == 10, "five of the fifteen were credited before"
+    assert await buffer.readexactly(size * 3 // 2) == b"a" * size + b"b" * (size // 2)
+    assert credited == [size, size], "bytes are credited once"
+    buffer.feed(b"c" * size)
+    assert buffer.discard() == size, "the other half of the second piece was credited before"
     assert len(buffer) == 0
+
+
+async def test_small_reads_are_reported_together() -> None:
+    credited: list[int] = []
+    buffer = ReceiveBuffer(credited.append)
+    buffer.feed(bytes(_REPORTED))
+    for _ in range(_REPORTED - 1):
+        await buffer.readexactly(1)
+    assert credited == []
+    await buffer.readexactly(1)
+    assert credited == [_REPORTED]
+
+
+@pytest.mark.parametrize("end", [ReceiveBuffer.feed_eof, lambda buffer: buffer.set_error(OSError("gone"))])
+async def test_nothing_is_reported_once_nothing_more_will_come(end: Callable[[ReceiveBuffer], None]) -> None:
+    credited: list[int] = []
+    buffer = ReceiveBuffer(credited.append)
+    buffer.feed(bytes(_REPORTED))
+    end(buffer)
+    assert await buffer.readexactly(_REPORTED) == bytes(_REPORTED)
+    assert credited == []
+
+
+@pytest.mark.parametrize(
+    ("expected", "skipped"), [(b"steak", True), (b"steaks", False), (b"s", True), (b"", True), (b"teak", False)]
+)
+async def test_skip_takes_what_it_expects_or_nothing(expected: bytes, skipped: bool) -> None:
+    buffer = ReceiveBuffer()
+    for piece in (b"xs", b"te", b"ak"):
+        buffer.feed(piece)
+    await buffer.readexactly(1)
+    assert buffer.skip(expected) == skipped
+    assert buffer.take_all() == (b"steak"[len(expected) :] if skipped else b"steak")
+
+
+async def test_skip_reaches_over_pieces_of_any_size() -> None:
+    buffer = ReceiveBuffer()
+    big = bytes(range(256)) * 40
+    buffer.feed(big)
+    buffer.feed(big)
+    await buffer.readexactly(5)
+    assert buffer.skip((big + big)[5 : len(big) + 5])
+    assert buffer.take_all() == big[5:]
+
+
+async def test_fill_waits_for_as_much_or_the_end() -> None:
+    buffer = ReceiveBuffer()
+    waiting = asyncio.ensure_future(buffer.fill(3))
+    buffer.feed(b"ab")
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    with pytest.raises(BusyResource):
+        buffer.skip(b"a")
+    buffer.feed(b"c")
+    await waiting
+    buffer.feed_eof()
+    await buffer.fill(100)
+    assert buffer.take_all() == b"abc"
 
 
 async def test_small_pieces_are_gathered() -> None:

@@ -2,8 +2,8 @@
 
 Rules:
 - The side that dialed has the odd stream ids, the other the even ones.
-- A SYN rides on the first frame of a stream, an ACK on the first frame back; where nothing else is sent in the same tick
-  they get a frame of their own.
+- A SYN rides on the first frame of a stream, an ACK on the first frame back; where nothing else is sent in the same
+  tick they get a frame of their own.
 - Data queued for one stream, and nothing in between, shares a frame.
 - What a peer may send is bounded: bytes by the windows, streams by `max_inbound_streams`; a frame that breaks the
   protocol ends the session with go-away code 1.
