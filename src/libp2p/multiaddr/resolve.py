@@ -136,11 +136,11 @@ class Resolver:
 
         With `peer_id_text`, addresses that lead to another peer are dropped; one that names no peer stays, since its
         handshake will tell. Raises `ResolveError`, which names the address and the reason, if no address is left, and
-        `InvalidMultiaddr` if `peer_id_text` is no peer id.
+        `InvalidMultiaddr` if `peer_id_text` is no peer id and that matters.
         """
-        peer = None if peer_id_text is None else Component.from_text("p2p", peer_id_text).value
-        if _query(address) is None and address.peer_id_text in (None, peer):
+        if _query(address) is None and address.peer_id_text in (None, peer_id_text):
             return [address]
+        peer = None if peer_id_text is None else Component.from_text("p2p", peer_id_text).value
         run = _Run(self._config, self._lookup, asyncio.get_running_loop().time() + self._config.timeout)
         resolved = await run.resolve(address)
         found = [a for a in resolved if peer is None or a.peer_id_text in (None, peer)]

@@ -168,6 +168,8 @@ class Identify:
         return info
 
     async def _identify_in_background(self, connection: Connection) -> None:
+        for _ in range(2):
+            await asyncio.sleep(0)  # whoever waits for the connection goes first: that takes two turns of the loop
         try:
             await self.identify(connection)
         except (Libp2pError, OSError) as error:
