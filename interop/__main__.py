@@ -1,0 +1,7 @@
+"""`python -m interop`."""
+
+import sys
+
+from .run import main
+
+sys.exit(main())
