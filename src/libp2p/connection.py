@@ -67,10 +67,12 @@ class RawConnection(ByteStream):
         self.remote_addr = remote_addr
         self._pull: _PullSide | None = _PullSide(self)
         self._sink: Sink = self._pull
+        self._agreement: Callable[[], Awaitable[None]] | None = None
 
     def attach(self, sink: Sink) -> None:
         """Push from now on: give `sink` what is buffered, then everything as it arrives. Pulling ends."""
         pull = self._pulling()
+        assert self._agreement is None, "nobody has read the answer to the protocol that was offered"
         self._pull = None
         self._sink = sink
         pull.hand_over(sink)
@@ -90,26 +92,30 @@ class RawConnection(ByteStream):
         """Push again. Idempotent."""
 
     @property
-    def available(self) -> int:
-        """Bytes that can be read without waiting."""
-        return self._pulling().incoming.available
+    def incoming(self) -> ReceiveBuffer:
+        """What has arrived and was not read; for a negotiation's own use."""
+        return self._pulling().incoming
 
-    async def fill(self, n: int) -> None:
-        """Wait until `n` bytes can be read without waiting, or nothing more will come."""
-        await self._pulling().incoming.fill(n)
+    def expect_agreement(self, agreement: Callable[[], Awaitable[None]]) -> None:
+        """A protocol was offered, the peer's answer is still to come: `agreement` reads it before anything else is
+        read, and raises `ProtocolNotSupported` where the peer declines.
+        """
+        self._agreement = agreement
 
-    def skip(self, expected: bytes) -> bool:
-        """Take `expected` where the bytes that have arrived begin with it; whether they do."""
-        return self._pulling().incoming.skip(expected)
+    async def _agreed(self) -> ReceiveBuffer:
+        if self._agreement is not None:
+            await self._agreement()
+            self._agreement = None
+        return self.incoming
 
     async def read(self, n: int = -1, *, limit: int = DEFAULT_READ_LIMIT) -> bytes:
-        return await self._pulling().incoming.read(n, limit=limit)
+        return await (await self._agreed()).read(n, limit=limit)
 
     async def readexactly(self, n: int) -> bytes:
-        return await self._pulling().incoming.readexactly(n)
+        return await (await self._agreed()).readexactly(n)
 
     async def readuntil(self, separator: bytes = b"\n", *, limit: int = 65536) -> bytes:
-        return await self._pulling().incoming.readuntil(separator, limit=limit)
+        return await (await self._agreed()).readuntil(separator, limit=limit)
 
     async def write(self, data: Buffer) -> None:
         pull = self._pulling()

@@ -7,6 +7,9 @@
       | -- /multistream/1.0.0, /yamux/1.0.0 -> |     only where the handshake did not say:
       | <-- /multistream/1.0.0, /yamux/1.0.0 - |     which muxer?
 
+A dialer that offers one security protocol only does not wait for the answer: the handshake begins in the same breath,
+and the answer is read on the way. That saves a round trip.
+
 Each stage has its time limit. Whatever goes wrong, the raw connection is aborted with the error.
 """
 
@@ -78,7 +81,14 @@ class Upgrader:
             raise
 
     async def _secure(self, raw: RawConnection, direction: Direction, peer: PeerId | None) -> SecureChannel:
-        chosen = await self._negotiate(raw, direction, list(self._security), "security negotiation")
+        offered = list(self._security)
+        if len(offered) == 1 and direction is Direction.OUTBOUND:
+            chosen = offered[0]
+            offer = multistream.Offer(raw.incoming, chosen, peer=peer)
+            await raw.write(offer.message)
+            raw.expect_agreement(offer.agreement)
+        else:
+            chosen = await self._negotiate(raw, direction, offered, "security negotiation")
         protocol, muxers = self._security[chosen], list(self._muxers)
         async with time_limit(f"{chosen} handshake", self._config.handshake_timeout):
             if direction is Direction.OUTBOUND:
@@ -88,5 +98,5 @@ class Upgrader:
     async def _negotiate(self, raw: RawConnection, direction: Direction, protocols: list[str], stage: str) -> str:
         async with time_limit(stage, self._config.negotiation_timeout):
             if direction is Direction.OUTBOUND:
-                return await multistream.select(raw, raw.write, protocols)
-            return await multistream.handle(raw, raw.write, protocols.__contains__, listed=lambda: protocols)
+                return await multistream.select(raw.incoming, raw.write, protocols)
+            return await multistream.handle(raw.incoming, raw.write, protocols.__contains__, listed=lambda: protocols)

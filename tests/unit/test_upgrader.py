@@ -21,6 +21,7 @@ from libp2p.errors import (
 from libp2p.identity import PeerId, PrivateKey
 from libp2p.muxers.yamux import Yamux
 from libp2p.security.noise import Noise
+from libp2p.security.plaintext import InsecurePlaintext
 from libp2p.transports.memory import MemoryConnection, pipe
 from libp2p.upgrader import Upgrader, UpgraderConfig
 
@@ -140,7 +141,8 @@ async def test_failures_have_names_on_both_sides(
     ],
 )
 async def test_each_stage_has_its_time(answer: bytes, stage: str, seconds: float) -> None:
-    for run in (lambda raw: upgrader(A).upgrade_outbound(raw, None), lambda raw: upgrader(A).upgrade_inbound(raw)):
+    ours_of_two = upgrader(A, [Noise(), InsecurePlaintext()])  # with one alone the dialer would not wait for the answer
+    for run in (lambda raw: ours_of_two.upgrade_outbound(raw, None), ours_of_two.upgrade_inbound):
         ours, theirs = pipe()
         await theirs.write(answer)
         start = asyncio.get_running_loop().time()
@@ -151,6 +153,30 @@ async def test_each_stage_has_its_time(answer: bytes, stage: str, seconds: float
             await theirs.read()
         await ours.close()
         await theirs.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "reason"),
+    [
+        (b"", StageTimeout, "/noise handshake took more than 5 s"),
+        (b"\x13/multistream/1.0.0\n\x07/noise\n", StageTimeout, "/noise handshake took more than 5 s"),
+        (b"\x13/multistream/1.0.0\n\x03na\n", ProtocolNotSupported, "supports none of: /noise"),
+        (b"\x13/multistream/2.0.0\n\x07/noise\n", RemoteProtocolError, "expected '/multistream/1.0.0'"),
+        (b"\x13/multistream/1.0.0\n\x07/noise\n\x00\x00", HandshakeError, "noise message 2"),
+    ],
+)
+async def test_a_single_security_protocol_is_not_waited_for(answer: bytes, error: type[Exception], reason: str) -> None:
+    ours, theirs = pipe()
+    upgrading = asyncio.ensure_future(upgrader(A).upgrade_outbound(ours, None))
+    opening = b"\x13/multistream/1.0.0\n\x07/noise\n"
+    message = await theirs.readexactly(len(opening) + 2 + 32)
+    assert message.startswith(opening + b"\x00\x20"), "the offer, and the first message of the handshake"
+    await theirs.write(answer)
+    with pytest.raises(error, match=reason):
+        await upgrading
+    await ours.close()
+    theirs.abort()
+    await theirs.close()
 
 
 async def test_a_peer_that_hangs_up_is_noticed_at_each_stage() -> None:

@@ -57,8 +57,8 @@ async def test_dialer_and_listener_agree(offered: list[str], supported: list[str
     dialer, listener = pipe()
     async with dialer, listener:
         chosen, handled = await asyncio.gather(
-            select(dialer, dialer.write, offered),
-            handle(listener, listener.write, supported.__contains__, listed=lambda: supported),
+            select(dialer.incoming, dialer.write, offered),
+            handle(listener.incoming, listener.write, supported.__contains__, listed=lambda: supported),
         )
         assert (chosen, handled) == (agreed, agreed)
         await dialer.write(b"data")

@@ -81,6 +81,7 @@ async def test_what_follows_the_exchange_belongs_to_the_channel() -> None:
         (encode_varint(MAX_EXCHANGE + 1), f"{MAX_EXCHANGE + 1} bytes, the limit is {MAX_EXCHANGE}"),
         (framed(field(1, ID) + field(2, KEY))[:-1], "the stream ended after"),
     ],
+    ids=["another id", "no id", "no key", "a part of a key", "nothing", "no message", "too much", "truncated"],
 )
 async def test_a_claim_that_does_not_fit_is_refused(sent: bytes, reason: str, outbound: bool) -> None:
     async with raw_pair() as (left, right):

@@ -186,7 +186,7 @@ async def test_nothing_of_a_peer_with_another_key_is_passed_on() -> None:
     await right.write(bytes(24) + xsalsa20(bytes(32), bytes(24))(GREETING + b"hello"))
     with pytest.raises(HandshakeError, match="/memory/0 has another swarm key than network "):
         await protected.read(1)
-    assert protected.available == 0
+    assert protected.incoming.available == 0
     await end(left, right)
 
 
