@@ -1,4 +1,5 @@
-"""Our own peer, measured by `python -m bench`: TCP, Noise, yamux, default settings.
+"""Our own peer, measured by `python -m bench`: TCP, Noise and nothing else (as the others are set up too), yamux,
+default settings.
 
     python -m bench.peer listen [MULTIADDR]          prints {"ready": true, "addrs": [...]}, serves until stdin closes
     python -m bench.peer dial ADDR bench WHAT N ...  any of: connect N, rtt N, upload BYTES, download BYTES, streams N,
@@ -31,6 +32,7 @@ from libp2p.host import Host
 from libp2p.identity import PeerId
 from libp2p.multiaddr import Multiaddr
 from libp2p.protocols.perf import Perf, measure
+from libp2p.security.noise import Noise
 
 ECHO = "/echo/1.0.0"
 RSS = "/bench/rss/1.0.0"
@@ -158,7 +160,7 @@ async def idle(host: Host, remote: Remote, count: int) -> Line:
         others: list[Host] = []
 
         async def connect_one() -> None:
-            other = await stack.enter_async_context(Host())
+            other = await stack.enter_async_context(Host(security=[Noise()]))
             others.append(other)
             await other.connect(remote.addr)
 
@@ -172,7 +174,7 @@ async def idle_dialer(host: Host, remote: Remote, count: int) -> Line:
         others: list[Host] = []
 
         async def connect_one() -> None:
-            other = await stack.enter_async_context(Host(listen_addrs=["/ip4/127.0.0.1/tcp/0"]))
+            other = await stack.enter_async_context(Host(listen_addrs=["/ip4/127.0.0.1/tcp/0"], security=[Noise()]))
             others.append(other)
             async with await host.new_stream(remote.peer, DIAL) as stream:
                 await stream.write(str(other.addrs[0]).encode())
@@ -193,7 +195,7 @@ def report(line: Line) -> None:
 
 
 async def listen(address: str = "/ip4/127.0.0.1/tcp/0") -> None:
-    async with Host(listen_addrs=[address]) as host, Perf(host):
+    async with Host(listen_addrs=[address], security=[Noise()]) as host, Perf(host):
         host.handle(ECHO)(serve_echo)
         host.handle(RSS)(serve_rss)
 
@@ -208,7 +210,7 @@ async def listen(address: str = "/ip4/127.0.0.1/tcp/0") -> None:
 async def dial(address: str, *args: str) -> bool:
     target = Multiaddr(address)
     try:
-        async with Host() as host:
+        async with Host(security=[Noise()]) as host:
             for what, count in zip(args[::2], args[1::2], strict=True):
                 connection = await host.connect(target)
                 result = await BENCHES[what](host, Remote(target, connection.remote_peer), int(count))

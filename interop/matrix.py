@@ -18,7 +18,7 @@ IMPLEMENTATIONS = ("us", "go", "rust", "js", "py")
 
 TRANSPORTS = {
     "tcp": "us go rust js py",
-    "ws": "go rust js py",
+    "ws": "us go rust js py",
     "wss": "go",
     "quic-v1": "go rust",
     "webtransport": "go",
@@ -26,11 +26,11 @@ TRANSPORTS = {
 }
 SECURITY = {
     "noise": "us go rust js py",
-    "tls": "go rust js py",
+    "tls": "us go rust js py",
 }
 MUXERS = {
     "yamux": "us go rust js py",
-    "mplex": "rust js",
+    "mplex": "us rust js",
 }
 STANDALONE = {"quic-v1", "webtransport", "webrtc-direct"}  # bring their own security and muxer
 

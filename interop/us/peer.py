@@ -22,28 +22,33 @@ from measure import measure_all
 from redis import Redis
 from serve import serve
 
-from libp2p.connection import Muxer, SecurityProtocol
+from libp2p.connection import Muxer, SecurityProtocol, Transport
 from libp2p.errors import Libp2pError
 from libp2p.host import Host
-from libp2p.host.host import TransportFactory
 from libp2p.host.ping import ping
 from libp2p.multiaddr import Multiaddr
+from libp2p.muxers.mplex import Mplex
 from libp2p.muxers.yamux import Yamux
 from libp2p.protocols.perf import Perf, PerfConfig
 from libp2p.security.noise import Noise
+from libp2p.security.tls import Tls
 from libp2p.transports.tcp import Tcp
+from libp2p.transports.websocket import WebSocket
 
 PATIENCE = 60  # seconds for the other side to come up
 CHECK_TIME = 30  # seconds for one check
 
-TRANSPORTS: dict[str, tuple[TransportFactory, str]] = {
+TRANSPORTS: dict[str, tuple[Callable[[], Transport], str]] = {
     "tcp": (Tcp, "tcp/0"),
+    "ws": (WebSocket, "tcp/0/ws"),
 }
 SECURITY: dict[str, Callable[[], SecurityProtocol]] = {
     "noise": Noise,
+    "tls": Tls,
 }
 MUXERS: dict[str, Callable[[], Muxer]] = {
     "yamux": Yamux,
+    "mplex": Mplex,
 }
 
 
@@ -56,7 +61,7 @@ def host(*listen_on: str) -> Host:
     transport, _ = chosen(TRANSPORTS, "TRANSPORT")
     return Host(
         listen_addrs=listen_on,
-        transports=[transport],
+        transports=[transport()],
         security=[chosen(SECURITY, "SECURE_CHANNEL")()] if os.environ.get("SECURE_CHANNEL") else None,
         muxers=[chosen(MUXERS, "MUXER")()] if os.environ.get("MUXER") else None,
     )

@@ -21,12 +21,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum, IntEnum
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 from .errors import ConnectionClosed, ProtocolNotSupported, RemoteProtocolError
 from .identity import PeerId, PrivateKey, PublicKey
 from .io import DEFAULT_READ_LIMIT, Buffer, ByteStream, ReceiveBuffer, Sink, WriteGate
 from .multiaddr import Multiaddr
+
+if TYPE_CHECKING:
+    from .upgrader import Upgrader
 
 _PULL_HIGH_WATER = 64 * 1024
 """Bytes that a connection buffers for a handshake before it stops reading from the network."""
@@ -407,6 +410,12 @@ class Accept(Protocol):
 
 class Transport(ABC):
     """Dials and listens on the addresses it understands. What it hands out is a finished `Connection`."""
+
+    def use(self, upgrader: Upgrader) -> Self:  # noqa: ARG002
+        """Called by the host that the transport is for, before anything else: `upgrader` makes raw connections finished
+        ones, with the host's key. A transport that is secure and muxed from birth needs the key at most.
+        """
+        return self
 
     @abstractmethod
     def can_dial(self, addr: Multiaddr) -> bool:

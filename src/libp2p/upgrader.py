@@ -17,12 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from . import multistream
-from .connection import Connection, Direction, Muxer, RawConnection, SecureChannel, SecurityProtocol
-from .errors import HandshakeError
+from .connection import Connection, Direction, Muxer, RawConnection, SecureChannel, SecurityProtocol, Transport
+from .errors import HandshakeError, LocalProtocolError
 from .identity import PeerId, PrivateKey
 from .io import time_limit
+from .security.pnet import PrivateNetwork
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,8 @@ class UpgraderConfig:
 
 
 class Upgrader:
-    """Upgrades raw connections as the owner of `key`; `security` and `muxers` are offered in their order, best
-    first.
+    """Upgrades raw connections as the owner of `key`; `security` and `muxers` are offered in their order, best first.
+    Those of a `private_network` are first hidden by its pre-shared key.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Upgrader:
         *,
         security: Sequence[SecurityProtocol],
         muxers: Sequence[Muxer],
+        private_network: PrivateNetwork | None = None,
         config: UpgraderConfig | None = None,
     ) -> None:
         if not security or not muxers:
@@ -53,6 +56,7 @@ class Upgrader:
         self._key = key
         self._security = {protocol.protocol_id: protocol for protocol in security}
         self._muxers = {muxer.protocol_id: muxer for muxer in muxers}
+        self._private_network = private_network
         self._config = config or UpgraderConfig()
 
     async def upgrade_outbound(self, raw: RawConnection, peer: PeerId | None) -> Connection:
@@ -69,6 +73,8 @@ class Upgrader:
 
     async def _upgrade(self, raw: RawConnection, direction: Direction, peer: PeerId | None) -> Connection:
         try:
+            if self._private_network is not None:
+                raw = self._private_network.protect(raw)
             channel = await self._secure(raw, direction, peer)
             muxer = channel.stream_muxer
             if muxer is None:
@@ -100,3 +106,23 @@ class Upgrader:
             if direction is Direction.OUTBOUND:
                 return await multistream.select(raw.incoming, raw.write, protocols)
             return await multistream.handle(raw.incoming, raw.write, protocols.__contains__, listed=lambda: protocols)
+
+
+class StreamTransport(Transport):
+    """A transport of raw connections, which the upgrader of its host makes finished ones."""
+
+    _upgrader: Upgrader | None = None
+
+    def use(self, upgrader: Upgrader) -> Self:
+        """Raises `LocalProtocolError` where the transport is another host's already."""
+        if self._upgrader not in (None, upgrader):
+            raise LocalProtocolError(f"this {type(self).__name__} transport is another host's already")
+        self._upgrader = upgrader
+        return self
+
+    @property
+    def upgrader(self) -> Upgrader:
+        """The upgrader of the host."""
+        if self._upgrader is None:
+            raise LocalProtocolError(f"this {type(self).__name__} transport is no host's yet: see Transport.use")
+        return self._upgrader

@@ -26,7 +26,7 @@ class TestMemory(TransportSuite):
 
     async def make(self, key: PrivateKey) -> Transport:
         self.registry = getattr(self, "registry", None) or MemoryRegistry()
-        return MemoryTransport(upgrader(key), registry=self.registry)
+        return MemoryTransport(registry=self.registry).use(upgrader(key))
 
 
 class TestSimulatedNetwork(TransportSuite):
@@ -35,7 +35,7 @@ class TestSimulatedNetwork(TransportSuite):
     async def make(self, key: PrivateKey) -> Transport:
         self.network = getattr(self, "network", None) or Network(link=Link(latency=0.05, loss=0.01))
         ip = "fd00::1" if key is DIALER else "fd00::2"
-        return self.network.node(ip).transport(upgrader(key))
+        return self.network.node(ip).transport().use(upgrader(key))
 
     async def cleanup(self) -> None:
         async with self.network:
@@ -47,7 +47,7 @@ class TestTcp(TransportSuite):
     listen_addr = "/ip4/127.0.0.1/tcp/0"
 
     async def make(self, key: PrivateKey) -> Transport:
-        return Tcp(upgrader(key))
+        return Tcp().use(upgrader(key))
 
 
 @pytest.mark.real
@@ -57,8 +57,8 @@ class TestTcpIp6(TestTcp):
 
 async def connect_by_tcp() -> tuple[Connection, Connection]:
     reports = Reports()
-    listener = await Tcp(upgrader(LISTENER)).listen(Multiaddr("/ip4/127.0.0.1/tcp/0"), reports)
-    dialed = await Tcp(upgrader(DIALER)).dial(listener.addrs[0], LISTENER.public_key.peer_id)
+    listener = await Tcp().use(upgrader(LISTENER)).listen(Multiaddr("/ip4/127.0.0.1/tcp/0"), reports)
+    dialed = await Tcp().use(upgrader(DIALER)).dial(listener.addrs[0], LISTENER.public_key.peer_id)
     accepted = await reports.opened.get()
     await listener.close()
     return dialed, accepted

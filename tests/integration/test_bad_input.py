@@ -87,7 +87,7 @@ class Target:
 
     async def raw(self) -> Any:
         """A connection to the host on which nothing was said yet."""
-        return await Tcp(NoUpgrade()).dial(self.host.listen_addrs[0], None)  # type: ignore[arg-type]
+        return await Tcp().use(NoUpgrade()).dial(self.host.listen_addrs[0], None)  # type: ignore[arg-type]
 
     async def secure(self) -> tuple[Any, SecureChannel]:
         raw = await self.raw()

@@ -48,8 +48,8 @@ def test_demo_for_people() -> None:
 
 def two_hosts() -> tuple[Host, Host]:
     return (
-        Host(listen_addrs=["/memory/0"], transports=[MemoryTransport]),
-        Host(transports=[MemoryTransport]),
+        Host(listen_addrs=["/memory/0"], transports=[MemoryTransport()]),
+        Host(transports=[MemoryTransport()]),
     )
 
 
@@ -86,7 +86,7 @@ async def test_ftp_replies() -> None:
 
 async def test_a_data_channel_serves_only_its_own_connection() -> None:
     server_host, client_host = two_hosts()
-    async with server_host, client_host, Host(transports=[MemoryTransport]) as thief:
+    async with server_host, client_host, Host(transports=[MemoryTransport()]) as thief:
         FtpServer(server_host, {"a.txt": b"secret"})
         stream = await client_host.new_stream(server_host.addrs[0], FTP_CONTROL)
         ftp = FtpClient(client_host, stream, lambda *_: None)

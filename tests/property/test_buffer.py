@@ -79,7 +79,7 @@ class Model:
         assert len(self.buffer) == len(self.fed) - len(self.taken)
         claimed = len(self.fed) - self.buffer.unclaimed
         assert len(self.taken) <= claimed
-        assert 0 <= claimed - self.credited
+        assert claimed - self.credited >= 0
         assert claimed - self.credited < _REPORTED or self.buffer.ended
 
 

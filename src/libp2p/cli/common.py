@@ -47,12 +47,14 @@ class Security(StrEnum):
     """Security protocols to choose from."""
 
     NOISE = "noise"
+    TLS = "tls"
 
 
 class MuxerName(StrEnum):
     """Stream muxers to choose from."""
 
     YAMUX = "yamux"
+    MPLEX = "mplex"
 
 
 Address = Annotated[
@@ -92,14 +94,18 @@ class HostOptions:
 
 def _security(name: Security) -> SecurityProtocol:
     from ..security.noise import Noise  # noqa: PLC0415 - a security protocol is loaded when chosen
+    from ..security.tls import Tls  # noqa: PLC0415
 
-    return {Security.NOISE: Noise}[name]()
+    protocols: dict[Security, type[SecurityProtocol]] = {Security.NOISE: Noise, Security.TLS: Tls}
+    return protocols[name]()
 
 
 def _muxer(name: MuxerName) -> Muxer:
-    from ..muxers.yamux import Yamux  # noqa: PLC0415 - a muxer is loaded when chosen
+    from ..muxers.mplex import Mplex  # noqa: PLC0415 - a muxer is loaded when chosen
+    from ..muxers.yamux import Yamux  # noqa: PLC0415
 
-    return {MuxerName.YAMUX: Yamux}[name]()
+    muxers: dict[MuxerName, type[Muxer]] = {MuxerName.YAMUX: Yamux, MuxerName.MPLEX: Mplex}
+    return muxers[name]()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,13 @@ from ..multiaddr import Multiaddr, Resolver
 from ..muxers.yamux import Yamux
 from ..peerstore import MemoryPeerStore, PeerStore
 from ..security.noise import Noise
+from ..security.pnet import PrivateNetwork
+from ..security.tls import Tls
 from ..swarm import StreamOpened, Swarm, SwarmConfig
 from ..transports.memory import MemoryTransport
 from ..transports.tcp import Tcp
-from ..upgrader import Upgrader, UpgraderConfig
+from ..transports.websocket import WebSocket
+from ..upgrader import StreamTransport, Upgrader, UpgraderConfig
 from .handlers import Handler, HandlerTable, Match
 from .identify import Identify, IdentifyConfig
 from .ping import PingConfig, PingService
@@ -32,9 +35,6 @@ logger = logging.getLogger(__name__)
 Target: TypeAlias = PeerId | Multiaddr | str | Connection
 """Whom to talk to: a peer whose addresses the peer store knows, an address (with the /p2p of who must be there, or
 without, for whoever is there), either of them as text, or a connection."""
-
-TransportFactory: TypeAlias = Callable[[Upgrader], Transport]
-"""Makes a transport of a host: a transport class that takes nothing else, such as `Tcp`, is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,8 @@ class Host:
     """A libp2p node. An async context manager: it listens when entered; everything it started is gone at the end.
 
     `key` is its identity (None: a fresh Ed25519 key); `listen_addrs` are where it listens. `transports`, `security` and
-    `muxers` are offered in their order, best first; by default TCP and memory, Noise, yamux.
+    `muxers` are used in their order, best first; by default TCP, WebSocket and memory; Noise and TLS; yamux. With a
+    `private_network` it talks to nobody outside; a transport that can't be confined to it raises `ValueError`.
     """
 
     def __init__(
@@ -61,9 +62,10 @@ class Host:
         key: PrivateKey | None = None,
         listen_addrs: Iterable[Multiaddr | str] = (),
         *,
-        transports: Sequence[TransportFactory] = (Tcp, MemoryTransport),
+        transports: Sequence[Transport] | None = None,
         security: Sequence[SecurityProtocol] | None = None,
         muxers: Sequence[Muxer] | None = None,
+        private_network: PrivateNetwork | None = None,
         peerstore: PeerStore | None = None,
         resolver: Resolver | None = None,
         config: HostConfig | None = None,
@@ -78,13 +80,17 @@ class Host:
         self._tasks = TaskSupervisor(f"host {self.id}")
         upgrader = Upgrader(
             self.key,
-            security=security or [Noise()],
+            security=security or [Noise(), Tls()],
             muxers=muxers or [Yamux()],
+            private_network=private_network,
             config=self.config.upgrader,
         )
         self.swarm = Swarm(
             self.id,
-            transports=[transport(upgrader) for transport in transports],
+            transports=[
+                _check_private(transport, private_network).use(upgrader)
+                for transport in transports or (Tcp(), WebSocket(), MemoryTransport())
+            ],
             peerstore=self.peerstore,
             events=self.events,
             resolver=resolver or Resolver(),
@@ -263,6 +269,13 @@ class Host:
 
     def _supports(self, protocol: str) -> bool:
         return self._handlers.find(protocol) is not None
+
+
+def _check_private(transport: Transport, private_network: PrivateNetwork | None) -> Transport:
+    """Refuse a transport that would leave the private network."""
+    if private_network is not None and not isinstance(transport, StreamTransport):
+        raise ValueError(f"{type(transport).__name__} has no raw connections, which a private network could hide")
+    return transport
 
 
 def _whom(target: PeerId | Multiaddr | str) -> tuple[PeerId | None, list[Multiaddr]]:

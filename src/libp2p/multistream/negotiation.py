@@ -23,7 +23,7 @@ from ..errors import (
     RemoteProtocolError,
     StreamReset,
 )
-from ..io import Buffer, Reader
+from ..io import Buffer, ReceiveBuffer
 from .core import (
     HEADER_MESSAGE,
     LIST,
@@ -50,7 +50,7 @@ Write = Callable[[Buffer], Awaitable[None]]
 """Sends bytes: `stream.write`."""
 
 
-async def select(reader: Reader, write: Write, protocols: Sequence[str], *, peer: PeerId | None = None) -> str:
+async def select(reader: ReceiveBuffer, write: Write, protocols: Sequence[str], *, peer: PeerId | None = None) -> str:
     """Propose `protocols`, best first, one after the other; return the one that the listener agrees to.
 
     Raises `ProtocolNotSupported` where it refuses all, `RemoteProtocolError` where it answers anything else,
@@ -78,7 +78,7 @@ class Offer:
 
     __slots__ = ("_awaited", "_failure", "_parser", "_peer", "_reader", "message")
 
-    def __init__(self, reader: Reader, protocol: str, *, peer: PeerId | None = None) -> None:
+    def __init__(self, reader: ReceiveBuffer, protocol: str, *, peer: PeerId | None = None) -> None:
         self.message = HEADER_MESSAGE + encode_message(protocol)
         """What the caller sends: the header and the proposal."""
         self._reader = reader
@@ -114,7 +114,7 @@ class Offer:
 
 
 async def handle(
-    reader: Reader, write: Write, supports: Callable[[str], bool], *, listed: Callable[[], Iterable[str]]
+    reader: ReceiveBuffer, write: Write, supports: Callable[[str], bool], *, listed: Callable[[], Iterable[str]]
 ) -> str:
     """Answer a dialer's proposals; return the first that `supports` accepts. `listed` are the protocols told to `ls`.
 
@@ -152,14 +152,14 @@ async def handle(
     raise LimitExceeded("MAX_PROPOSALS", scope="a protocol negotiation", value=MAX_PROPOSALS)
 
 
-async def _read_header(reader: Reader, parser: MessageParser) -> None:
+async def _read_header(reader: ReceiveBuffer, parser: MessageParser) -> None:
     """ "If either side receives anything other than the multistream protocol id as the first message, they abort"."""
     text = await _read_message(reader, parser)
     if text != PROTOCOL_ID:
         raise unexpected(text, PROTOCOL_ID)
 
 
-async def _read_message(reader: Reader, parser: MessageParser) -> str:
+async def _read_message(reader: ReceiveBuffer, parser: MessageParser) -> str:
     while True:
         text = parser.feed(await reader.readexactly(parser.needed))
         if text is not None:

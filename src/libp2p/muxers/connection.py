@@ -323,10 +323,12 @@ class MuxedConnection(Connection):
     def connection_lost(self, error: Exception | None) -> None:
         if isinstance(error, ConnectionClosed):
             self._end(error)
+        elif self._goodbye is not None:
+            self._end(self._goodbye, cause=error)  # it was announced: how the rest went matters little
         elif error is not None:
             self._end(ConnectionClosed(f"connection lost: {error}", by="remote"), cause=error)
         else:
-            self._end(self._goodbye or ConnectionClosed("the connection was closed", by="local"))
+            self._end(ConnectionClosed("the connection was closed", by="local"))
 
     def pause_writing(self) -> None:
         self._gate.pause()

@@ -2,7 +2,7 @@
 
     async with Network(seed=1, link=Link(latency=0.05)) as network:
         alice, bob = network.node("10.0.0.1"), network.node("10.0.0.2", "fd00::2")
-        transport = alice.transport(upgrader)           # dials and listens on /ip4/10.0.0.1/tcp/<port>
+        transport = alice.transport().use(upgrader)     # dials and listens on /ip4/10.0.0.1/tcp/<port>
         network.set_link(alice, bob, Link(latency=0.2, bandwidth=125_000, loss=0.01))
         network.cut(alice, bob)
 
@@ -28,13 +28,13 @@ from types import TracebackType
 from typing import Self
 from weakref import WeakValueDictionary
 
-from ..connection import Accept, Connection, Listener, Transport
+from ..connection import Accept, Connection, Listener
 from ..errors import InvalidMultiaddr, ListenError
 from ..identity import PeerId
 from ..io import time_limit
 from ..multiaddr import Multiaddr, from_socket_address, host_port
 from ..transports.memory import InboundListener, MemoryConnection, pipe
-from ..upgrader import Upgrader
+from ..upgrader import StreamTransport
 
 SEGMENT = 1400
 """Bytes at most that travel, and are lost, in one piece."""
@@ -250,9 +250,9 @@ class Node:
         self.listeners: dict[int, InboundListener] = {}
         self._last_port = _FIRST_EPHEMERAL_PORT - 1
 
-    def transport(self, upgrader: Upgrader, *, connect_timeout: float = 5.0) -> SimulatedTransport:
+    def transport(self, *, connect_timeout: float = 5.0) -> SimulatedTransport:
         """The transport of a host on this machine; `connect_timeout` is in seconds."""
-        return SimulatedTransport(self, upgrader, connect_timeout)
+        return SimulatedTransport(self, connect_timeout)
 
     def free_port(self) -> int:
         """A port that nobody listens on."""
@@ -279,12 +279,11 @@ class Node:
         return f"<Node {' '.join(self.ips)}>"
 
 
-class SimulatedTransport(Transport):
+class SimulatedTransport(StreamTransport):
     """Dials and listens on `/ip4/<ip>/tcp/<port>` and `/ip6/...` of a simulated network, for one machine of it."""
 
-    def __init__(self, node: Node, upgrader: Upgrader, connect_timeout: float) -> None:
+    def __init__(self, node: Node, connect_timeout: float) -> None:
         self._node = node
-        self._upgrader = upgrader
         self._connect_timeout = connect_timeout
 
     def can_dial(self, addr: Multiaddr) -> bool:
@@ -298,7 +297,7 @@ class SimulatedTransport(Transport):
             raise InvalidMultiaddr(f"{addr} is no TCP address")
         async with time_limit("connect", self._connect_timeout):
             raw = await self._node.network.connect(self._node, addr.without_peer())
-        return await self._upgrader.upgrade_outbound(raw, peer)
+        return await self.upgrader.upgrade_outbound(raw, peer)
 
     async def listen(self, addr: Multiaddr, accept: Accept) -> Listener:
         if not self.can_listen(addr):
@@ -312,6 +311,6 @@ class SimulatedTransport(Transport):
         if port in node.listeners:
             raise ListenError(addr, "it is in use")
         bound = [from_socket_address(ip, port) for ip in ips]
-        listener = InboundListener(bound, self._upgrader, accept, partial(node.stop_listening, port))
+        listener = InboundListener(bound, self.upgrader, accept, partial(node.stop_listening, port))
         node.listeners[port] = listener
         return listener

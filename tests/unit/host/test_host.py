@@ -55,7 +55,7 @@ class Lan:
         ip = f"10.0.0.{len(self.hosts) + 1}"
         self.nodes.append(self.network.node(ip))
         addrs = [f"/ip4/{ip}/tcp/4001"] if listen else []
-        host = Host(listen_addrs=addrs, transports=[self.nodes[-1].transport], config=config)
+        host = Host(listen_addrs=addrs, transports=[self.nodes[-1].transport()], config=config)
         host.handle("/echo/1.0.0", "/echo/0.9.0")(echo)
         self.hosts.append(await host.__aenter__())
         return host

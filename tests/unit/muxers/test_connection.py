@@ -311,6 +311,15 @@ async def test_a_peer_that_goes_away_takes_no_new_streams_but_finishes_the_old()
         assert await stream.read() == b"bye"
 
 
+async def test_a_goodbye_counts_however_the_connection_then_breaks() -> None:
+    async with against_raw_frames() as (channel, side):
+        channel.send((frame(GO_AWAY, 0, 0, 0),))
+        await asyncio.sleep(1)
+        channel.abort(ConnectionResetError("the cable was pulled"))
+        reason = await side.connection.wait_closed()
+        assert (reason.reason, reason.by, reason.code) == ("the peer said goodbye", "remote", 0)
+
+
 async def test_a_peer_that_asks_for_answers_and_reads_none_is_disconnected() -> None:
     async with against_raw_frames() as (channel, side):
         pings = frame(PING, Flag.SYN, 0, 7) * 5000

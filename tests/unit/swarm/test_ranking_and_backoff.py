@@ -4,13 +4,17 @@ import pytest
 
 from libp2p.multiaddr import Multiaddr
 from libp2p.swarm.backoff import BASE, MAXIMUM, STEP, Backoff
-from libp2p.swarm.ranking import PRIVATE_STEP, PUBLIC_STEP, RELAY_DELAY, rank
+from libp2p.swarm.ranking import PRIVATE_LONG_STEP, PRIVATE_STEP, PUBLIC_LONG_STEP, PUBLIC_STEP, RELAY_DELAY, rank
 
 PUBLIC4, PUBLIC4B = "/ip4/8.8.8.8/tcp/1", "/ip4/9.9.9.9/tcp/1"
 PUBLIC6, PUBLIC6B = "/ip6/2606:4700::1/tcp/1", "/ip6/2606:4700::2/tcp/1"
 PRIVATE4, PRIVATE4B = "/ip4/192.168.1.1/tcp/1", "/ip4/10.0.0.1/tcp/1"
 PRIVATE6, LOOPBACK = "/ip6/fd00::1/tcp/1", "/ip4/127.0.0.1/tcp/1"
 RELAYED = "/ip4/8.8.4.4/tcp/1/p2p/QmcgpsyWgH8Y8ajJz1Cu72KnS5uo2Aa2LpzU7kinSupNKC/p2p-circuit"
+QUIC4, QUIC4B = "/ip4/8.8.8.8/udp/1/quic-v1", "/ip4/8.8.8.8/udp/2/quic-v1"
+QUIC6, WEBTRANSPORT4 = "/ip6/2606:4700::1/udp/9/quic-v1", "/ip4/8.8.8.8/udp/1/quic-v1/webtransport"
+LAN_QUIC, WS, WEBRTC = "/ip4/10.0.0.1/udp/1/quic-v1", "/ip4/8.8.8.8/tcp/2/ws", "/ip4/8.8.8.8/udp/5/webrtc-direct"
+LAN_WEBRTC, MEMORY = "/ip4/10.0.0.1/udp/5/webrtc-direct", "/memory/7"
 LAN, WAN = PRIVATE_STEP, PUBLIC_STEP
 
 
@@ -29,6 +33,21 @@ LAN, WAN = PRIVATE_STEP, PUBLIC_STEP
         ([PRIVATE4, PRIVATE6, LOOPBACK], [(0, PRIVATE6), (LAN, PRIVATE4), (2 * LAN, LOOPBACK)]),
         ([PUBLIC4, PRIVATE4], [(0, PRIVATE4), (0, PUBLIC4)]),
         ([PUBLIC4, PUBLIC4B, PRIVATE4, PRIVATE4B], [(0, PRIVATE4), (0, PUBLIC4), (LAN, PRIVATE4B), (WAN, PUBLIC4B)]),
+        ([PUBLIC4, QUIC4], [(0, QUIC4), (WAN, PUBLIC4)]),
+        ([QUIC4B, QUIC4], [(0, QUIC4), (WAN, QUIC4B)]),
+        (
+            [PUBLIC4, PUBLIC6, WS, WEBTRANSPORT4, QUIC4B, QUIC4, QUIC6],
+            [
+                *[(0, QUIC6), (WAN, QUIC4), (2 * WAN, QUIC4B), (2 * WAN, WEBTRANSPORT4)],
+                *[(3 * WAN, PUBLIC6), (4 * WAN, PUBLIC4), (5 * WAN, WS)],
+            ],
+        ),
+        ([PRIVATE4, LAN_QUIC, PUBLIC4], [(0, LAN_QUIC), (0, PUBLIC4), (LAN, PRIVATE4)]),
+        ([WEBRTC], [(0, WEBRTC)]),
+        ([WEBRTC, PUBLIC4], [(0, PUBLIC4), (PUBLIC_LONG_STEP, WEBRTC)]),
+        ([LAN_WEBRTC, LAN_QUIC], [(0, LAN_QUIC), (PRIVATE_LONG_STEP, LAN_WEBRTC)]),
+        ([MEMORY], [(0, MEMORY)]),
+        ([RELAYED, PRIVATE4], [(0, PRIVATE4), (0, RELAYED)]),
         ([RELAYED], [(0, RELAYED)]),
         ([RELAYED, PUBLIC4], [(0, PUBLIC4), (RELAY_DELAY, RELAYED)]),
     ],

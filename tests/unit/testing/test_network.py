@@ -43,7 +43,7 @@ async def join(dialer: Node, target: Node) -> tuple[Any, Any]:
 
 
 def transport(node: Node) -> Any:
-    return node.transport(NoUpgrade())  # type: ignore[arg-type]
+    return node.transport().use(NoUpgrade())  # type: ignore[arg-type]
 
 
 def now() -> float:

@@ -39,7 +39,7 @@ class Accepted:
 
 
 def transport(upgrader: Any = None, registry: MemoryRegistry | None = None) -> Any:
-    return MemoryTransport(upgrader or NoUpgrade(), registry=registry or MemoryRegistry())
+    return MemoryTransport(registry=registry or MemoryRegistry()).use(upgrader or NoUpgrade())
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ class Accepted:
 
 
 def tcp(config: TcpConfig | None = None, upgrader: Any = None) -> Any:
-    return Tcp(upgrader or NoUpgrade(), config)
+    return Tcp(config).use(upgrader or NoUpgrade())
 
 
 def sock_of(connection: Any) -> socket.socket:

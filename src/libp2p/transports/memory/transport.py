@@ -7,17 +7,13 @@ Rules:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from ...connection import Accept, Connection, Listener, Transport
+from ...connection import Accept, Connection, Listener
 from ...errors import InvalidMultiaddr, ListenError
 from ...identity import PeerId
 from ...multiaddr import Multiaddr
+from ...upgrader import StreamTransport
 from .listener import InboundListener
 from .pipe import pipe
-
-if TYPE_CHECKING:
-    from ...upgrader import Upgrader
 
 
 class MemoryRegistry:
@@ -51,11 +47,10 @@ class MemoryRegistry:
 _PROCESS_WIDE = MemoryRegistry()
 
 
-class MemoryTransport(Transport):
+class MemoryTransport(StreamTransport):
     """Dials and listens on `/memory/<n>`. Transports with the same `registry` (default: the process's own) meet."""
 
-    def __init__(self, upgrader: Upgrader, *, registry: MemoryRegistry = _PROCESS_WIDE) -> None:
-        self._upgrader = upgrader
+    def __init__(self, *, registry: MemoryRegistry = _PROCESS_WIDE) -> None:
         self._registry = registry
 
     def can_dial(self, addr: Multiaddr) -> bool:
@@ -72,7 +67,7 @@ class MemoryTransport(Transport):
             raise ConnectionRefusedError(f"nobody listens on {addr}")
         ours, theirs = pipe(Multiaddr(f"/memory/{self._registry.fresh()}"), addr.without_peer())
         listener.incoming(theirs)
-        return await self._upgrader.upgrade_outbound(ours, peer)
+        return await self.upgrader.upgrade_outbound(ours, peer)
 
     async def listen(self, addr: Multiaddr, accept: Accept) -> Listener:
         if (wanted := _number(addr)) is None:
@@ -81,7 +76,7 @@ class MemoryTransport(Transport):
         if self._registry.find(number) is not None:
             raise ListenError(addr, "it is in use")
         bound = Multiaddr(f"/memory/{number}")
-        listener = InboundListener([bound], self._upgrader, accept, lambda: self._registry.remove(number))
+        listener = InboundListener([bound], self.upgrader, accept, lambda: self._registry.remove(number))
         self._registry.add(number, listener)
         return listener
 

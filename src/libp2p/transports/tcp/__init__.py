@@ -1,6 +1,5 @@
 """The TCP transport, `/ip4/.../tcp/N` and `/ip6/.../tcp/N`."""
 
-from .ports import TcpPorts
 from .transport import Tcp, TcpConfig
 
-__all__ = ["Tcp", "TcpConfig", "TcpPorts"]
+__all__ = ["Tcp", "TcpConfig"]

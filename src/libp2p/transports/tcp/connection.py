@@ -11,7 +11,7 @@ import asyncio
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from ...connection import RawConnection
 from ...errors import Libp2pError
@@ -44,13 +44,12 @@ class SocketConnection(RawConnection, asyncio.BufferedProtocol):
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its type
         super().__init__(
             local_addr=self.address_of(transport.get_extra_info("sockname")),
             remote_addr=self.address_of(transport.get_extra_info("peername")),
         )
-        transport.set_write_buffer_limits(high=_HIGH_WATER)
+        self._transport.set_write_buffer_limits(high=_HIGH_WATER)
         if self._connected is not None:
             self._connected(self)
 

@@ -8,7 +8,7 @@ tells which of them it wants:
     41 .. 5a  the method of an HTTP request
 
 Rules:
-- Transports share the ports of the `TcpPorts` object that they share.
+- The transports of one host, those that have the same upgrader, share its ports.
 - On a port that one transport has for itself nothing is looked at, nor waited for.
 - What begins otherwise, or not at all, goes to who took the port first, whose own handshake then says what is wrong.
 """
@@ -21,9 +21,12 @@ import os
 import socket
 from collections.abc import Callable
 from enum import Enum
+from typing import cast
+from weakref import WeakKeyDictionary
 
 from ...errors import ListenError
 from ...multiaddr import HostPort, Multiaddr, from_socket_address
+from ...upgrader import Upgrader
 from .connection import TcpConnection
 
 _FAMILIES = {"ip4": socket.AF_INET, "ip6": socket.AF_INET6}
@@ -58,7 +61,7 @@ def opening_of(first: int) -> Opening | None:
 
 
 class TcpPorts:
-    """The listening sockets of the transports that have this object in common, and the memory for what they receive."""
+    """The listening TCP sockets of one host, and the memory for what they receive."""
 
     def __init__(self) -> None:
         self._ports: dict[Multiaddr, _Port] = {}
@@ -82,7 +85,7 @@ class TcpPorts:
                     sock = bind(target, reuse=reuse and CAN_SHARE)
                     host, number, *rest = sock.getsockname()
                     bound = from_socket_address(host, number, scope_id=rest[1] if rest else 0)
-                    port = _Port(bound, self.memory(), self._ports)
+                    port = _Port(bound, self.memory, self._ports)
                     port.takers[opening] = taker
                     await port.start(sock, backlog)
                 except OSError as error:
@@ -99,6 +102,17 @@ class TcpPorts:
         if self._memory is None:
             self._memory = memoryview(bytearray(_SHARED_MEMORY))
         return self._memory
+
+
+_BY_UPGRADER: WeakKeyDictionary[Upgrader, TcpPorts] = WeakKeyDictionary()
+
+
+def ports_of(upgrader: Upgrader) -> TcpPorts:
+    """The ports of the host whose upgrader this is: its transports share them."""
+    ports = _BY_UPGRADER.get(upgrader)
+    if ports is None:
+        ports = _BY_UPGRADER[upgrader] = TcpPorts()
+    return ports
 
 
 Taker = Callable[[TcpConnection], None]
@@ -125,7 +139,7 @@ class Lease:
 class _Port:
     """One listening socket."""
 
-    def __init__(self, addr: Multiaddr, memory: memoryview, ports: dict[Multiaddr, _Port]) -> None:
+    def __init__(self, addr: Multiaddr, memory: Callable[[], memoryview], ports: dict[Multiaddr, _Port]) -> None:
         self.addr = addr
         self.takers: dict[Opening, Taker] = {}
         self.undecided: set[_Undecided] = set()
@@ -145,13 +159,13 @@ class _Port:
             raise
 
     def _accept(self) -> asyncio.BaseProtocol:
-        return _Undecided(self) if len(self.takers) > 1 else self.connection()
+        return _Undecided(self) if len(self.takers) > 1 else self.connection(self.memory())
 
-    def connection(self, first: int | None = None) -> TcpConnection:
+    def connection(self, memory: memoryview, first: int | None = None) -> TcpConnection:
         """The protocol for a connection that begins with the byte `first`."""
         opening = None if first is None else opening_of(first)
         taker = self.takers.get(opening) if opening is not None else None
-        return TcpConnection(self.memory, taker or next(iter(self.takers.values()), TcpConnection.abort))
+        return TcpConnection(memory, taker or next(iter(self.takers.values()), TcpConnection.abort))
 
     def leave(self, opening: Opening) -> None:
         del self.takers[opening]
@@ -168,24 +182,24 @@ class _Undecided(asyncio.BufferedProtocol):
 
     def __init__(self, port: _Port) -> None:
         self._port = port
+        self._memory = port.memory()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its type
         self._timer = asyncio.get_running_loop().call_later(_FIRST_BYTE_TIMEOUT, self._decide, None)
         self._port.undecided.add(self)
         if len(self._port.undecided) > _MAX_UNDECIDED:
-            transport.abort()
+            self.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
-        return self._port.memory
+        return self._memory
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._decide(self._port.memory[0]).buffer_updated(nbytes)  # from the same memory
+        self._decide(self._memory[0]).buffer_updated(nbytes)  # from the same memory
 
     def _decide(self, first: int | None) -> TcpConnection:
         self._forget()
-        connection = self._port.connection(first)
+        connection = self._port.connection(self._memory, first)
         self._transport.set_protocol(connection)
         connection.connection_made(self._transport)
         return connection

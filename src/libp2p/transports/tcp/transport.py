@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import ifaddr
 
-from ...connection import Accept, Connection, Listener, Transport
+from ...connection import Accept, Connection, Listener
 from ...identity import PeerId
 from ...io import time_limit
 from ...multiaddr import (
@@ -28,10 +28,10 @@ from ...multiaddr import (
     is_loopback,
     is_unspecified,
 )
-from ...upgrader import Upgrader
+from ...upgrader import StreamTransport
 from ..inbound import InboundUpgrades
 from .connection import TcpConnection
-from .ports import CAN_SHARE, Lease, Opening, TcpPorts, open_socket, share_port, sockaddr
+from .ports import CAN_SHARE, Lease, Opening, open_socket, ports_of, share_port, sockaddr
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +48,14 @@ class TcpConfig:
     """Dial from the listener's port where the system allows it."""
 
 
-class Tcp(Transport):
+class Tcp(StreamTransport):
     """TCP over IPv4 and IPv6. Names (/dns4...) are resolved by the swarm before they come here.
 
-    Transports that are given the same `ports` can listen on the same ones.
+    It can share a port with the other transports of its host that listen on TCP: see `ports.py`.
     """
 
-    def __init__(self, upgrader: Upgrader, config: TcpConfig | None = None, *, ports: TcpPorts | None = None) -> None:
-        self._upgrader = upgrader
+    def __init__(self, config: TcpConfig | None = None) -> None:
         self._config = config or TcpConfig()
-        self._ports = ports or TcpPorts()
         self._listeners: list[TcpListener] = []
 
     def can_dial(self, addr: Multiaddr) -> bool:
@@ -70,13 +68,14 @@ class Tcp(Transport):
     async def dial(self, addr: Multiaddr, peer: PeerId | None) -> Connection:
         target = host_port(addr)
         source = self._source_port(target)
-        raw = await connect(target, self._ports.memory(), timeout=self._config.connect_timeout, source_port=source)
-        return await self._upgrader.upgrade_outbound(raw, peer)
+        memory, timeout = ports_of(self.upgrader).memory(), self._config.connect_timeout
+        raw = await connect(target, memory, timeout=timeout, source_port=source)
+        return await self.upgrader.upgrade_outbound(raw, peer)
 
     async def listen(self, addr: Multiaddr, accept: Accept) -> Listener:
         config = self._config
-        upgrades = InboundUpgrades(addr, self._upgrader.upgrade_inbound, accept, limit=config.max_pending_inbound)
-        lease = await self._ports.listen(
+        upgrades = InboundUpgrades(addr, self.upgrader.upgrade_inbound, accept, limit=config.max_pending_inbound)
+        lease = await ports_of(self.upgrader).listen(
             addr,
             host_port(addr),
             Opening.MULTISTREAM,

@@ -1,0 +1,5 @@
+"""The Unix socket transport, `/unix/<path>`: between processes of one machine."""
+
+from .transport import Unix, UnixConfig
+
+__all__ = ["Unix", "UnixConfig"]

@@ -1,0 +1,169 @@
+"""TLS under any input: bytes split anywhere give the same plaintext, and garbage ends in a named error."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from OpenSSL import SSL
+
+from libp2p.errors import HandshakeError, RemoteProtocolError
+from libp2p.identity import PrivateKey
+from libp2p.security.tls import Tls
+from libp2p.security.tls.certificate import make_certificate, verify_certificate
+from libp2p.security.tls.channel import TlsChannel
+from libp2p.security.tls.handshake import Handshake, make_context
+from libp2p.transports.memory.pipe import MemoryConnection, pipe
+
+KEY = PrivateKey.generate()
+CONTEXT = make_context(KEY)
+TLS = Tls()
+NOW = datetime(2026, 2, 3, tzinfo=UTC)
+CERTIFICATE = make_certificate(KEY, now=NOW)[0].public_bytes(Encoding.DER)
+
+
+def handshake(cuts: list[int]) -> tuple[SSL.Connection, SSL.Connection]:
+    """Both ends of a finished one, the bytes of which came in pieces."""
+    sides = [Handshake(CONTEXT, is_dialer=is_dialer, expected_peer=None, muxers=()) for is_dialer in (True, False)]
+    for sender, receiver in (sides, sides[::-1], sides):
+        sender.proceed()
+        output = sender.data_to_send()
+        for start, stop in bounds(len(output), cuts):
+            receiver.receive(output[start:stop])
+            receiver.proceed()
+    return sides[0].connection, sides[1].connection
+
+
+def bounds(size: int, cuts: list[int]) -> list[tuple[int, int]]:
+    return list(pairwise(sorted({0, size, *(cut % (size + 1) for cut in cuts)})))
+
+
+def channel_over(raw: MemoryConnection, tls: SSL.Connection) -> TlsChannel:
+    channel = TlsChannel(raw, tls, local_peer=KEY.peer_id, remote_key=KEY.public_key, stream_muxer=None)
+    channel.start()
+    return channel
+
+
+async def end(*raws: MemoryConnection) -> None:
+    for raw in raws:
+        raw.abort()
+    await asyncio.gather(*(raw.close() for raw in raws))
+
+
+async def wire_image(tls: SSL.Connection, writes: list[bytes]) -> bytes:
+    """What a channel sends for `writes` and `close`."""
+    here, there = pipe(window=1 << 20)
+    channel = channel_over(here, tls)
+    for data in writes:
+        channel.send([data])
+    reading = asyncio.ensure_future(there.read())
+    await channel.close()
+    image = await reading
+    await end(there)
+    return image
+
+
+plaintexts = st.lists(st.binary(max_size=40) | st.integers(15_000, 140_000).map(bytes), max_size=4)
+splits = st.lists(st.integers(0, 2**32), max_size=12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(plaintexts, splits)
+async def test_any_split_gives_the_same_plaintext(writes: list[bytes], cuts: list[int]) -> None:
+    ours, theirs = handshake(cuts)
+    image = await wire_image(theirs, writes)
+    here, there = pipe()
+    channel = channel_over(here, ours)
+    for start, stop in bounds(len(image), cuts):
+        chunk = bytearray(image[start:stop])
+        channel.data_received(memoryview(chunk))
+        chunk[:] = bytes(len(chunk))  # the memory was valid during the call only
+    channel.eof_received()
+    assert await channel.read() == b"".join(writes)
+    await end(here, there)
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(min_size=1, max_size=30), min_size=1, max_size=4), st.data())
+async def test_byte_by_byte_and_damaged_anywhere(writes: list[bytes], data: st.DataObject) -> None:
+    ours, theirs = handshake([])
+    image = bytearray(await wire_image(theirs, writes))
+    position = data.draw(st.integers(0, len(image) - 1))
+    image[position] ^= data.draw(st.integers(1, 255))
+    here, there = pipe()
+    channel = channel_over(here, ours)
+    sink = channel._sink
+    try:
+        for offset in range(len(image)):
+            channel.data_received(memoryview(image)[offset : offset + 1])
+        channel.eof_received()
+    except RemoteProtocolError as error:
+        channel.abort(error)
+    await channel.close()
+    received = sink.incoming  # type: ignore[attr-defined]
+    assert isinstance(received._error, RemoteProtocolError), "the damage went unnoticed"
+    assert b"".join(writes).startswith(received.take_all())
+    await end(here, there)
+
+
+garbage = st.binary(min_size=1, max_size=300) | st.builds(
+    lambda kind, data: b"%c\x03\x03%b%b" % (kind, len(data).to_bytes(2, "big"), data),
+    st.sampled_from([20, 21, 22, 23]),
+    st.binary(max_size=300),
+)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(["dialer", "listener"]), garbage)
+async def test_garbage_in_place_of_the_first_message(role: str, data: bytes) -> None:
+    here, there = pipe()
+    if role == "dialer":
+        secured = TLS.secure_outbound(here, KEY, expected_peer=None, muxers=["/yamux/1.0.0"])
+    else:
+        secured = TLS.secure_inbound(here, KEY, muxers=["/yamux/1.0.0"])
+    task = asyncio.ensure_future(secured)
+    there.send([data])
+    closing = asyncio.ensure_future(there.close())
+    try:
+        await task
+        raise AssertionError("garbage made a channel")
+    except (HandshakeError, OSError):
+        pass
+    await end(here, there)
+    await closing
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.lists(st.tuples(st.integers(0, len(CERTIFICATE) - 1), st.integers(1, 255)), min_size=1, max_size=3),
+    st.booleans(),
+)
+def test_a_certificate_damaged_anywhere_is_refused(damage: list[tuple[int, int]], cut: bool) -> None:
+    damaged = bytearray(CERTIFICATE)
+    for place, change in damage:
+        damaged[place] ^= change
+    if cut:
+        del damaged[damage[0][0] :]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what `cryptography` says of bad ones
+        try:
+            verify_certificate(bytes(damaged), now=NOW)
+        except HandshakeError:
+            return
+    assert bytes(damaged) == CERTIFICATE, f"{damage} went unnoticed"
+
+
+@given(st.datetimes(timezones=st.just(UTC)))
+def test_a_certificate_is_valid_in_its_time_only(now: datetime) -> None:
+    certificate, _ = make_certificate(KEY, now=NOW, lifetime=timedelta(days=14))
+    try:
+        verify_certificate(certificate, now=now)
+        valid = True
+    except HandshakeError:
+        valid = False
+    assert valid == (NOW - timedelta(hours=1) <= now <= NOW + timedelta(days=14))
