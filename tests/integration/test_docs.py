@@ -15,12 +15,15 @@ from libp2p.host import HostConfig
 from libp2p.host.identify import IdentifyConfig
 from libp2p.host.ping import PingConfig
 from libp2p.multiaddr import ResolverConfig
+from libp2p.muxers.mplex import MplexConfig
 from libp2p.muxers.yamux import YamuxConfig
 from libp2p.peerstore.memory import PeerStoreConfig
 from libp2p.protocols.perf import PerfConfig
 from libp2p.swarm.dialer import DialerConfig
 from libp2p.swarm.swarm import SwarmConfig
-from libp2p.transports.tcp.transport import TcpConfig
+from libp2p.transports.tcp import TcpConfig
+from libp2p.transports.unix import UnixConfig
+from libp2p.transports.websocket import WebSocketConfig
 from libp2p.upgrader import UpgraderConfig
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -30,7 +33,10 @@ CONFIGS: list[type[Any]] = [
     SwarmConfig,
     DialerConfig,
     TcpConfig,
+    WebSocketConfig,
+    UnixConfig,
     YamuxConfig,
+    MplexConfig,
     PeerStoreConfig,
     ResolverConfig,
     IdentifyConfig,
@@ -39,12 +45,14 @@ CONFIGS: list[type[Any]] = [
 ]
 
 
-def shown(value: object) -> str:
-    """A default as the table writes it."""
+def shown(name: str, value: object) -> str:
+    """The default of a setting as the table writes it."""
     if isinstance(value, float):
         return f"{value:g} s"
     if type(value) is int:
-        return f"{value >> 20} MiB" if value >= 1 << 20 else f"{value >> 10} KiB" if value == 64 * 1024 else str(value)
+        if name == "mode":
+            return oct(value)
+        return f"{value >> 20} MiB" if value >= 1 << 20 else f"{value >> 10} KiB" if value >= 1 << 14 else str(value)
     return str(value)
 
 
@@ -53,7 +61,7 @@ def test_every_setting_is_listed_with_its_default() -> None:
         re.findall(r"^\| `([A-Z]\w+\.\w+)` \| ([^|]+) \|", (DOCS / "architecture.md").read_text(), re.MULTILINE)
     )
     actual = {
-        f"{config.__name__}.{field.name}": shown(field.default)
+        f"{config.__name__}.{field.name}": shown(field.name, field.default)
         for config in CONFIGS
         for field in fields(config)
         if field.default is not MISSING

@@ -24,6 +24,7 @@ from ..security.tls import Tls
 from ..swarm import StreamOpened, Swarm, SwarmConfig
 from ..transports.memory import MemoryTransport
 from ..transports.tcp import Tcp
+from ..transports.unix import Unix
 from ..transports.websocket import WebSocket
 from ..upgrader import StreamTransport, Upgrader, UpgraderConfig
 from .handlers import Handler, HandlerTable, Match
@@ -53,8 +54,8 @@ class Host:
     """A libp2p node. An async context manager: it listens when entered; everything it started is gone at the end.
 
     `key` is its identity (None: a fresh Ed25519 key); `listen_addrs` are where it listens. `transports`, `security` and
-    `muxers` are used in their order, best first; by default TCP, WebSocket and memory; Noise and TLS; yamux. With a
-    `private_network` it talks to nobody outside; a transport that can't be confined to it raises `ValueError`.
+    `muxers` are used in their order, best first; by default TCP, WebSocket, Unix and memory; Noise and TLS; yamux.
+    With a `private_network` it talks to nobody outside; a transport that can't be confined to it raises `ValueError`.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Host:
             self.id,
             transports=[
                 _check_private(transport, private_network).use(upgrader)
-                for transport in transports or (Tcp(), WebSocket(), MemoryTransport())
+                for transport in transports or (Tcp(), WebSocket(), Unix(), MemoryTransport())
             ],
             peerstore=self.peerstore,
             events=self.events,
@@ -130,8 +131,12 @@ class Host:
 
     @property
     def addrs(self) -> list[Multiaddr]:
-        """The same with the host's peer id: what others dial."""
-        return [addr.with_peer(str(self.id)) for addr in self.listen_addrs]
+        """The same with the host's peer id: what others dial. An address that ends in a path (/unix) has no room for
+        it.
+        """
+        return [
+            addr if addr[-1].protocol.path else addr.with_peer(str(self.id)) for addr in self.listen_addrs if len(addr)
+        ]
 
     @property
     def connections(self) -> list[Connection]:
