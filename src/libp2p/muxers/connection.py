@@ -16,9 +16,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from ..connection import Connection, Direction, SecureChannel, Stream, StreamErrorCode
-from ..errors import BusyResource, ConnectionClosed, InvalidInput, RemoteProtocolError, StreamClosed, StreamReset
-from ..io import Buffer, WriteGate
+from ..connection import Connection, Direction, SecureChannel, Stream
+from ..errors import ConnectionClosed, RemoteProtocolError, StreamReset
+from ..io import WriteGate
 from .session import (
     DataReceived,
     EndOfStream,
@@ -31,6 +31,7 @@ from .session import (
     StreamWasReset,
     WindowOpened,
 )
+from .stream import MuxedStream
 
 _TURN = 64 * 1024
 """Bytes, about, that one writer sends before the next one has its turn; also what is queued before it is flushed at
@@ -40,113 +41,6 @@ once. A turn is as many full frames: two of 64 KiB in one piece are slower, sinc
 _MAX_BACKLOG = 1024 * 1024
 """Bytes of control frames that may pile up while the peer reads nothing: one that makes us answer without reading the
 answers is disconnected."""
-
-MAX_DISCARDED = 128 * 1024
-"""Bytes that a peer may go on sending on a stream that we closed; then the stream is reset, so that its writer
-learns.
-"""
-
-
-class MuxedStream(Stream):
-    """A stream of a `MuxedConnection`."""
-
-    def __init__(self, stream_id: int, connection: MuxedConnection, direction: Direction) -> None:
-        super().__init__(stream_id, connection, direction)
-        self._muxed = connection
-        self._writing = False
-        self._window: asyncio.Future[None] | None = None  # what a writer waits for while the peer's window is shut
-        self._write_error: Exception | None = None
-        self._discarded: int | None = None  # bytes dropped since close(); None before it
-
-    async def write(self, data: Buffer) -> None:
-        if self._writing:
-            raise BusyResource("another task is writing this stream")
-        view = memoryview(data if isinstance(data, bytes) else bytes(data))
-        self._writing = True
-        try:
-            while True:
-                if self._write_error is not None:
-                    raise self._write_error.with_traceback(None)
-                sent = await self._muxed.send(self, view)
-                view = view[sent:]
-                if not view:
-                    return
-                if not sent and self._write_error is None:
-                    await self._window_opened()
-        except StreamReset:
-            if self._agreement is not None and len(self._incoming):
-                await self.agreed()  # the peer may have said why: it does not support the protocol
-            raise
-        finally:
-            self._writing = False
-
-    async def close_write(self) -> None:
-        if self._write_error is None:
-            self._write_error = StreamClosed("the stream was closed for writing")
-            self._muxed.close_write(self)
-            self._end_write()
-
-    async def close(self) -> None:
-        await self.close_write()
-        if self._discarded is None:
-            self._discarded = self._incoming.discard()
-            ended = self._incoming.ended
-            self._incoming.set_error(StreamClosed("the stream was closed"))
-            if not ended:
-                self._discard(0)
-
-    def reset(self, code: int = StreamErrorCode.NONE) -> None:
-        if not 0 <= code < 1 << 32:
-            raise InvalidInput(f"a stream error code has 32 bits, {code} does not fit")
-        self._muxed.reset(self, code)
-
-    # Called by the connection
-
-    @property
-    def is_writable(self) -> bool:
-        """Whether our direction is open."""
-        return self._write_error is None
-
-    def data_received(self, data: memoryview) -> None:
-        if self._discarded is None:
-            self._incoming.feed(data)
-        else:
-            self._discard(len(data))
-
-    def eof_received(self) -> None:
-        self._incoming.feed_eof()
-
-    def window_opened(self) -> None:
-        if self._window is not None and not self._window.done():
-            self._window.set_result(None)
-
-    def end(self, error: Exception) -> None:
-        """Both directions are over: every call raises `error`, reads once what had arrived was read."""
-        if self._write_error is None or isinstance(error, StreamReset):
-            self._write_error = error
-        self._incoming.set_error(error)
-        self._end_write()
-
-    def _end_write(self) -> None:
-        """A write that waits, for the peer's window or its turn, ends by the error."""
-        self.window_opened()
-        self._muxed.dismiss(self)
-
-    def _discard(self, n: int) -> None:
-        assert self._discarded is not None
-        self._discarded += n
-        if self._discarded > MAX_DISCARDED:
-            self.reset()
-
-    async def _window_opened(self) -> None:
-        self._window = asyncio.get_running_loop().create_future()
-        try:
-            await self._window
-        finally:
-            self._window = None
-
-    def _consumed(self, n: int) -> None:
-        self._muxed.consumed(self, n)
 
 
 class MuxedConnection(Connection):

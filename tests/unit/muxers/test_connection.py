@@ -356,3 +356,20 @@ async def test_a_reset_code_that_no_frame_can_carry_is_refused(code: int) -> Non
             ours.reset(code)
         await ours.write(b"unharmed")
         assert await theirs.readexactly(8) == b"unharmed"
+
+
+async def test_a_write_tells_of_the_reset_also_while_another_task_reads() -> None:
+    """The peer's answer to the protocol offered is being read; the write must not stumble over that."""
+    async with against_raw_frames() as (channel, side):
+        channel.send((frame(WINDOW_UPDATE, Flag.SYN, 1, 0),))
+        stream = await side.accepted.get()
+        stream.expect_agreement(lambda: stream.incoming.fill(100))
+        reading = asyncio.ensure_future(stream.read(1))
+        await asyncio.sleep(1)
+        stream.data_received(memoryview(b"x"))
+        stream.end(StreamReset(7, by="remote"))
+        with pytest.raises(StreamReset) as caught:
+            await stream.write(b"too late")
+        assert caught.value.code == 7
+        reading.cancel()
+        await asyncio.wait({reading})
