@@ -250,3 +250,12 @@ async def test_static_key_is_signed_once_for_each_identity(monkeypatch: pytest.M
             )
             assert len(signed) == count
     assert signed[0] == signed[1]
+
+
+async def test_an_ephemeral_key_serves_one_handshake() -> None:
+    noise, sent = Noise(), set()
+    for turns in (0, 0, 1, 1, 0, 2):  # with and without a spare one at hand
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        sent.add(noise._handshake(initiator=True).write_message(b""))
+    assert len(sent) == 6

@@ -14,10 +14,13 @@ Rules:
 - One static Noise key serves all handshakes of a `Noise` object, as the specification allows ("a single static keypair
   may be generated when noise-libp2p is initialized and used for all sessions"): it is never stored, and the signature
   over it is made once for each identity.
+- An ephemeral key serves one handshake. The next one is made while a handshake waits for its peer: making a key takes as
+  long as a fourth of all that a dialer computes.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,6 +52,7 @@ class Noise(SecurityProtocol):
 
     def __init__(self) -> None:
         self._static = KeyPair(X25519PrivateKey.generate())
+        self._spare: KeyPair | None = None  # an ephemeral key that nobody has used
         self._signed: tuple[PrivateKey, bytes] | None = None  # the last identity, and its signature of the static key
 
     async def secure_outbound(
@@ -73,7 +77,15 @@ class Noise(SecurityProtocol):
         return _channel(raw, handshake, key, remote, muxer)
 
     def _handshake(self, *, initiator: bool) -> Handshake:
-        return Handshake(initiator=initiator, static=self._static, ephemeral=KeyPair(X25519PrivateKey.generate()))
+        ephemeral, self._spare = self._spare, None
+        asyncio.get_running_loop().call_soon(self._make_spare)
+        if ephemeral is None:
+            ephemeral = KeyPair(X25519PrivateKey.generate())
+        return Handshake(initiator=initiator, static=self._static, ephemeral=ephemeral)
+
+    def _make_spare(self) -> None:
+        if self._spare is None:
+            self._spare = KeyPair(X25519PrivateKey.generate())
 
     def _payload(self, key: PrivateKey, muxers: Sequence[str]) -> bytes:
         if self._signed is None or self._signed[0] is not key:
