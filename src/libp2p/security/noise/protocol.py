@@ -14,8 +14,7 @@ Rules:
 - One static Noise key serves all handshakes of a `Noise` object, as the specification allows ("a single static keypair
   may be generated when noise-libp2p is initialized and used for all sessions"): it is never stored, and the signature
   over it is made once for each identity.
-- An ephemeral key serves one handshake. The next one is made while a handshake waits for its peer: making a key takes as
-  long as a fourth of all that a dialer computes.
+- An ephemeral key serves one handshake. The next one is made while a handshake waits for its peer.
 """
 
 from __future__ import annotations
