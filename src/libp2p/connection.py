@@ -188,7 +188,50 @@ class _PullSide:
             sink.eof_received()
 
 
-class SecureChannel(RawConnection):
+class LayeredConnection(RawConnection):
+    """A connection on top of another one, whose sink it is: passes everything on, but for what a subclass changes."""
+
+    def __init__(self, raw: RawConnection) -> None:
+        super().__init__(local_addr=raw.local_addr, remote_addr=raw.remote_addr)
+        self._raw = raw
+
+    def send(self, buffers: Sequence[Buffer]) -> None:
+        self._raw.send(buffers)
+
+    def pause_reading(self) -> None:
+        self._raw.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._raw.resume_reading()
+
+    async def close(self) -> None:
+        await self._raw.close()
+
+    def abort(self, error: Exception | None = None) -> None:
+        self._raw.abort(error)
+
+    def data_received(self, data: memoryview) -> None:
+        """See `Sink`."""
+        self._sink.data_received(data)
+
+    def eof_received(self) -> None:
+        """See `Sink`."""
+        self._sink.eof_received()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """See `Sink`."""
+        self._sink.connection_lost(error)
+
+    def pause_writing(self) -> None:
+        """See `Sink`."""
+        self._sink.pause_writing()
+
+    def resume_writing(self) -> None:
+        """See `Sink`."""
+        self._sink.resume_writing()
+
+
+class SecureChannel(LayeredConnection):
     """A raw connection whose bytes are encrypted for, and authenticated by, one proven peer."""
 
     def __init__(
@@ -200,7 +243,7 @@ class SecureChannel(RawConnection):
         remote_key: PublicKey,
         stream_muxer: str | None,
     ) -> None:
-        super().__init__(local_addr=raw.local_addr, remote_addr=raw.remote_addr)
+        super().__init__(raw)
         self.protocol = protocol
         """The security protocol's id, such as `/noise`."""
         self.local_peer = local_peer

@@ -57,7 +57,6 @@ class NoiseChannel(SecureChannel):
         super().__init__(
             raw, protocol="/noise", local_peer=local_peer, remote_key=remote_key, stream_muxer=stream_muxer
         )
-        self._raw = raw
         self._encrypt = ChaCha20Poly1305(send_key).encrypt
         self._decrypt = ChaCha20Poly1305(receive_key).decrypt
         self._sent = 0
@@ -155,21 +154,6 @@ class NoiseChannel(SecureChannel):
         self._ended = True
         self._partial = bytearray()
         self._sink.connection_lost(error)
-
-    def pause_writing(self) -> None:
-        self._sink.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._sink.resume_writing()
-
-    def pause_reading(self) -> None:
-        self._raw.pause_reading()
-
-    def resume_reading(self) -> None:
-        self._raw.resume_reading()
-
-    async def close(self) -> None:
-        await self._raw.close()
 
     def abort(self, error: Exception | None = None) -> None:
         self._ended = True

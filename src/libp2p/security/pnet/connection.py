@@ -15,19 +15,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...connection import RawConnection
+from ...connection import LayeredConnection, RawConnection
 from ...errors import HandshakeError
 from ...io import Buffer
 from .xsalsa20 import NONCE_SIZE, Cipher, xsalsa20
 
 
-class ProtectedConnection(RawConnection):
+class ProtectedConnection(LayeredConnection):
     """A connection whose every byte is encrypted by the network's key. Made by `PrivateNetwork.protect`."""
 
     def __init__(self, raw: RawConnection, psk: bytes, nonce: bytes, *, network: str, greeting: bytes) -> None:
-        super().__init__(local_addr=raw.local_addr, remote_addr=raw.remote_addr)
+        super().__init__(raw)
         self.record_size = raw.record_size
-        self._raw = raw
         self._psk = psk
         self._network = network  # what errors call it
         self._encrypt = xsalsa20(psk, nonce)
@@ -79,21 +78,3 @@ class ProtectedConnection(RawConnection):
 
     def _refused(self) -> HandshakeError:
         return HandshakeError(f"{self.remote_addr} hung up at once: it may have another swarm key than {self._network}")
-
-    def pause_writing(self) -> None:
-        self._sink.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._sink.resume_writing()
-
-    def pause_reading(self) -> None:
-        self._raw.pause_reading()
-
-    def resume_reading(self) -> None:
-        self._raw.resume_reading()
-
-    async def close(self) -> None:
-        await self._raw.close()
-
-    def abort(self, error: Exception | None = None) -> None:
-        self._raw.abort(error)

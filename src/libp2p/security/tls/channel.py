@@ -75,7 +75,6 @@ class TlsChannel(SecureChannel):
         super().__init__(
             raw, protocol="/tls/1.0.0", local_peer=local_peer, remote_key=remote_key, stream_muxer=stream_muxer
         )
-        self._raw = raw
         self._connection = connection
         self._heard = False  # whether the peer has sent anything since the handshake
         self._closing = False  # nothing more is sent
@@ -184,18 +183,6 @@ class TlsChannel(SecureChannel):
     def connection_lost(self, error: Exception | None) -> None:
         self._closing = self._ended = True
         self._sink.connection_lost(error)
-
-    def pause_writing(self) -> None:
-        self._sink.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._sink.resume_writing()
-
-    def pause_reading(self) -> None:
-        self._raw.pause_reading()
-
-    def resume_reading(self) -> None:
-        self._raw.resume_reading()
 
     async def close(self) -> None:
         if not self._closing:

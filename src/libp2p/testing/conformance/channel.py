@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ...connection import RawConnection, SecureChannel
 from ...identity import PrivateKey
-from ...io import Buffer
 
 
 class ClearChannel(SecureChannel):
@@ -20,38 +17,7 @@ class ClearChannel(SecureChannel):
             remote_key=remote.public_key,
             stream_muxer=None,
         )
-        self._raw = raw
         raw.attach(self)
-
-    def send(self, buffers: Sequence[Buffer]) -> None:
-        self._raw.send(buffers)
-
-    def pause_reading(self) -> None:
-        self._raw.pause_reading()
-
-    def resume_reading(self) -> None:
-        self._raw.resume_reading()
-
-    async def close(self) -> None:
-        await self._raw.close()
-
-    def abort(self, error: Exception | None = None) -> None:
-        self._raw.abort(error)
-
-    def data_received(self, data: memoryview) -> None:
-        self._sink.data_received(data)
-
-    def eof_received(self) -> None:
-        self._sink.eof_received()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._sink.connection_lost(error)
-
-    def pause_writing(self) -> None:
-        self._sink.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._sink.resume_writing()
 
 
 def clear_channels(
