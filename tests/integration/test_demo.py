@@ -8,8 +8,6 @@ import sys
 
 import pytest
 
-pytest.importorskip("h11")
-
 from libp2p.cli.demo.ftp import FTP_CONTROL, FtpClient, FtpServer
 from libp2p.cli.demo.http import HTTP, HttpClient, serve_http
 from libp2p.connection import Stream

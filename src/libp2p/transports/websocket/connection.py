@@ -16,7 +16,7 @@ from contextlib import suppress
 from websockets.frames import CloseCode
 from websockets.protocol import Protocol
 
-from ...connection import RawConnection
+from ...connection import LayeredConnection, RawConnection
 from ...errors import ConnectionClosed, RemoteProtocolError
 from ...io import Buffer
 from ...multiaddr import Multiaddr
@@ -25,7 +25,7 @@ from .core import Framing
 _IN_ORDER = (CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY, CloseCode.NO_STATUS_RCVD)
 
 
-class WsConnection(RawConnection):
+class WsConnection(LayeredConnection):
     """An open WebSocket. `protocol` has done its opening handshake over `raw`, which it takes over.
 
     `close_timeout` is how many seconds a closed connection waits for the peer's Close frame.
@@ -40,8 +40,8 @@ class WsConnection(RawConnection):
         remote_addr: Multiaddr,
         close_timeout: float,
     ) -> None:
-        super().__init__(local_addr=local_addr, remote_addr=remote_addr)
-        self._raw = raw
+        super().__init__(raw)
+        self.local_addr, self.remote_addr = local_addr, remote_addr
         self._framing = Framing(protocol)
         self._close_timeout = close_timeout
         self._deaf = False  # closed or aborted by us, or lost: nothing is pushed any more
@@ -58,12 +58,6 @@ class WsConnection(RawConnection):
             self._raw.send(self._framing.seal(buffers))
         elif self._framing.close_code is not None and not self._deaf:
             self.abort(self._closed_by_peer())  # it reads no more, and has to be told from a peer that does
-
-    def pause_reading(self) -> None:
-        self._raw.pause_reading()
-
-    def resume_reading(self) -> None:
-        self._raw.resume_reading()
 
     async def close(self) -> None:
         if self._closing is None:

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Sequence
 from contextlib import suppress
 
-from ...connection import RawConnection
+from ...connection import LayeredConnection, RawConnection
 from ...errors import HandshakeError, RemoteProtocolError
 from ...io import Buffer
 
@@ -47,7 +47,7 @@ async def start_tls(
     return TlsConnection(raw, tls, incoming, outgoing, memory)
 
 
-class TlsConnection(RawConnection):
+class TlsConnection(LayeredConnection):
     """A raw connection after the TLS handshake. Made by `start_tls`.
 
     The end of the connection is passed on whether or not the peer announced it within TLS: WebSocket has its own way.
@@ -63,8 +63,7 @@ class TlsConnection(RawConnection):
         outgoing: ssl.MemoryBIO,
         memory: memoryview,
     ) -> None:
-        super().__init__(local_addr=raw.local_addr, remote_addr=raw.remote_addr)
-        self._raw = raw
+        super().__init__(raw)
         self._tls = tls
         self._in = incoming
         self._out = outgoing
@@ -86,12 +85,6 @@ class TlsConnection(RawConnection):
                     _send_pending(self._raw, self._out)
         except ssl.SSLError as error:
             self.abort(RemoteProtocolError(f"TLS: {_text(error)}"))
-
-    def pause_reading(self) -> None:
-        self._raw.pause_reading()
-
-    def resume_reading(self) -> None:
-        self._raw.resume_reading()
 
     async def close(self) -> None:
         if not self._closing:
@@ -142,12 +135,6 @@ class TlsConnection(RawConnection):
     def connection_lost(self, error: Exception | None) -> None:
         self._closing = True
         self._sink.connection_lost(error)
-
-    def pause_writing(self) -> None:
-        self._sink.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._sink.resume_writing()
 
 
 def _send_pending(raw: RawConnection, outgoing: ssl.MemoryBIO) -> None:
