@@ -53,7 +53,8 @@ class Upgrader:
     ) -> None:
         if not security or not muxers:
             raise ValueError("an upgrader needs at least one security protocol and one muxer")
-        self._key = key
+        self.key = key
+        """The host's."""
         self._security = {protocol.protocol_id: protocol for protocol in security}
         self._muxers = {muxer.protocol_id: muxer for muxer in muxers}
         self._private_network = private_network
@@ -98,8 +99,8 @@ class Upgrader:
         protocol, muxers = self._security[chosen], list(self._muxers)
         async with time_limit(f"{chosen} handshake", self._config.handshake_timeout):
             if direction is Direction.OUTBOUND:
-                return await protocol.secure_outbound(raw, self._key, expected_peer=peer, muxers=muxers)
-            return await protocol.secure_inbound(raw, self._key, muxers=muxers)
+                return await protocol.secure_outbound(raw, self.key, expected_peer=peer, muxers=muxers)
+            return await protocol.secure_inbound(raw, self.key, muxers=muxers)
 
     async def _negotiate(self, raw: RawConnection, direction: Direction, protocols: list[str], stage: str) -> str:
         async with time_limit(stage, self._config.negotiation_timeout):

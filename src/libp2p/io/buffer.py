@@ -7,7 +7,8 @@ Rules:
 - `on_consumed(n)` reports bytes that the reader took, or that it is waiting for as part of a longer read: flow control
   may then let the sender send as many more, so a read of more than the receive window completes. Small reads are
   reported together, once they make `_REPORTED` bytes.
-- Once nothing more will come nothing is reported, and the owner's method is let go, so that the two form no cycle.
+- Once nothing more will come nothing is reported, and the owner's method is let go, so that the two form no cycle. An
+  owner who needs to know hears of what is left (`to_the_end`), all of it, when it was read.
 """
 
 from __future__ import annotations
@@ -46,11 +47,12 @@ class ReceiveBuffer:
         "_offset",
         "_on_consumed",
         "_size",
+        "_to_the_end",
         "_unreported",
         "_waiter",
     )
 
-    def __init__(self, on_consumed: Callable[[int], None] | None = None) -> None:
+    def __init__(self, on_consumed: Callable[[int], None] | None = None, *, to_the_end: bool = False) -> None:
         self._chunks: deque[bytes | bytearray] = deque()
         self._offset = 0  # bytes of the first chunk that were read already
         self._size = 0
@@ -60,6 +62,7 @@ class ReceiveBuffer:
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._on_consumed = on_consumed
+        self._to_the_end = to_the_end
 
     def __len__(self) -> int:
         return self._size
@@ -101,14 +104,14 @@ class ReceiveBuffer:
     def feed_eof(self) -> None:
         """Nothing more will come; reads return what is left, then b""."""
         self._eof = True
-        self._on_consumed = None
+        self._release()
         self._wake()
 
     def set_error(self, error: Exception) -> None:
         """Nothing more will come; reads return what is left, then raise `error`. The first end or error counts."""
         if not self.ended:
             self._error = error
-            self._on_consumed = None
+            self._release()
             self._wake()
 
     def discard(self) -> int:
@@ -218,9 +221,22 @@ class ReceiveBuffer:
 
     def _report(self, consumed: int) -> None:
         self._unreported += consumed
-        if self._unreported >= _REPORTED and self._on_consumed is not None:
+        if self._on_consumed is None:
+            return
+        if self.ended and not self._size:
+            self._release()
+        elif self._unreported >= _REPORTED:
             consumed, self._unreported = self._unreported, 0
             self._on_consumed(consumed)
+
+    def _release(self) -> None:
+        """Nothing more will come: report for the last time, unless there is something left to be read, and reported."""
+        if self._on_consumed is None or (self._to_the_end and self._size):
+            return
+        on_consumed, self._on_consumed = self._on_consumed, None
+        if self._to_the_end and self._unreported:
+            on_consumed(self._unreported)
+            self._unreported = 0
 
     def _gathered(self) -> bytes | bytearray:
         """The whole content as one chunk, which then is the only one."""

@@ -7,16 +7,13 @@ Rules:
 - No task per connection or stream: received bytes are pushed up, writers send for themselves.
 - What is written in one tick of the loop leaves in one `channel.send`.
 - Writers of one connection take turns of about `_TURN` bytes while it takes data, and wait while it does not.
-- When the connection ends every pending call gets its `close_reason`; what had arrived stays readable.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Sequence
 
-from ..connection import Connection, Direction, SecureChannel, Stream
+from ..connection import Direction, SecureChannel
 from ..errors import ConnectionClosed, RemoteProtocolError, StreamReset
 from ..io import WriteGate
 from .session import (
@@ -32,6 +29,7 @@ from .session import (
     WindowOpened,
 )
 from .stream import MuxedStream
+from .streamed import StreamedConnection
 
 _TURN = 64 * 1024
 """Bytes, about, that one writer sends before the next one has its turn; also what is queued before it is flushed at
@@ -43,93 +41,35 @@ _MAX_BACKLOG = 1024 * 1024
 answers is disconnected."""
 
 
-class MuxedConnection(Connection):
+class MuxedConnection(StreamedConnection[MuxedStream]):
     """A secure channel that carries many streams. It is the channel's sink."""
 
     def __init__(self, channel: SecureChannel, session: MuxerSession, direction: Direction, *, muxer: str) -> None:
-        self.local_peer = channel.local_peer
-        self.remote_peer = channel.remote_peer
-        self.remote_key = channel.remote_key
-        self.local_addr = channel.local_addr
-        self.remote_addr = channel.remote_addr
-        self.direction = direction
-        self.security = channel.protocol
-        self.muxer = muxer
+        super().__init__(
+            local_peer=channel.local_peer,
+            remote_key=channel.remote_key,
+            local_addr=channel.local_addr,
+            remote_addr=channel.remote_addr,
+            direction=direction,
+            security=channel.protocol,
+            muxer=muxer,
+        )
         self._channel = channel
         self._session = session
-        self._loop = asyncio.get_running_loop()
-        self._streams: dict[int, MuxedStream] = {}
-        self._unserved: list[Stream] = []  # opened by the peer before `serve`
-        self._on_stream: Callable[[Stream], None] | None = None
-        self._on_closed: Callable[[ConnectionClosed], None] | None = None
-        self._on_stream_closed: Callable[[Stream], None] | None = None
         self._gate = WriteGate()
         self._turn = max(1, _TURN // session.max_payload) * session.max_payload
-        self._openers: deque[asyncio.Future[None]] = deque()
         self._flush_scheduled = False
         self._reading = True  # whether the channel pushes
         self._backlog = 0  # bytes sent while the gate was shut
-        self._goodbye: ConnectionClosed | None = None  # the peer said it is going away
-        self._close_reason: ConnectionClosed | None = None
-        self._closed = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         session.start(self._loop.time())
         self._schedule_flush()
         self._set_timer()
         channel.attach(self)
 
-    def serve(
-        self,
-        on_stream: Callable[[Stream], None],
-        on_closed: Callable[[ConnectionClosed], None],
-        on_stream_closed: Callable[[Stream], None] | None = None,
-    ) -> None:
-        self._on_stream, self._on_closed, self._on_stream_closed = on_stream, on_closed, on_stream_closed
-        unserved, self._unserved = self._unserved, []
-        for stream in unserved:
-            self._hand_out(stream)
-        if self._close_reason is not None:
-            on_closed(self._close_reason)
-
-    @property
-    def streams(self) -> Sequence[Stream]:
-        return tuple(self._streams.values())
-
     @property
     def rtt(self) -> float | None:
         return self._session.rtt
-
-    @property
-    def close_reason(self) -> ConnectionClosed | None:
-        return self._close_reason
-
-    @property
-    def is_closed(self) -> bool:
-        return self._close_reason is not None or self._goodbye is not None
-
-    async def open_stream(self) -> Stream:
-        self._check_open()
-        while self._openers or not self._session.can_open():
-            turn = self._loop.create_future()
-            self._openers.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn in self._openers:
-                    self._openers.remove(turn)
-                else:
-                    self._wake_opener()
-                raise
-            self._check_open()
-            if self._session.can_open():
-                break
-        try:
-            stream = MuxedStream(self._session.open_stream(self._loop.time()), self, Direction.OUTBOUND)
-        finally:
-            self._wake_opener()
-        self._streams[stream.id] = stream
-        self._schedule_flush()
-        return stream
 
     async def close(self, reason: str = "closed by the application") -> None:
         if self._close_reason is None:
@@ -142,8 +82,13 @@ class MuxedConnection(Connection):
         self._end(ConnectionClosed(reason, by="local"))
         self._channel.abort()
 
-    async def wait_closed(self) -> ConnectionClosed:
-        return await asyncio.shield(self._closed)
+    def _can_open(self) -> bool:
+        return self._session.can_open()
+
+    def _open(self) -> MuxedStream:
+        stream = MuxedStream(self._session.open_stream(self._loop.time()), self, Direction.OUTBOUND)
+        self._schedule_flush()
+        return stream
 
     # What streams call
 
@@ -163,11 +108,9 @@ class MuxedConnection(Connection):
             self._gate.passed()
 
     def dismiss(self, stream: MuxedStream) -> None:
-        """The stream's writer, if it waits for its turn, has nothing to send any more."""
         self._gate.dismiss(stream)
 
     def consumed(self, stream: MuxedStream, n: int) -> None:
-        """The stream's reader took `n` bytes."""
         if self._close_reason is None:
             self._session.consumed(stream.id, n, self._loop.time())
             self._pause_or_resume()
@@ -175,14 +118,12 @@ class MuxedConnection(Connection):
                 self._schedule_flush()
 
     def close_write(self, stream: MuxedStream) -> None:
-        """End the stream's outgoing direction."""
         if self._close_reason is None:
             self._session.close_write(stream.id)
             self._schedule_flush()
             self._forget_if_done(stream.id)
 
     def reset(self, stream: MuxedStream, code: int) -> None:
-        """End the stream at once."""
         if self._close_reason is None and self._session.is_open(stream.id):
             self._session.reset(stream.id, code)
             self._schedule_flush()
@@ -236,11 +177,7 @@ class MuxedConnection(Connection):
     def _handle(self, event: Event) -> None:
         match event:
             case StreamOpened(stream_id):
-                stream = self._streams[stream_id] = MuxedStream(stream_id, self, Direction.INBOUND)
-                if self._on_stream is None:
-                    self._unserved.append(stream)
-                else:
-                    self._hand_out(stream)
+                self._opened_by_peer(MuxedStream(stream_id, self, Direction.INBOUND))
             case EndOfStream() | StreamWasReset() | WindowOpened():
                 if known := self._streams.get(event.stream_id):
                     self._handle_for(known, event)
@@ -264,37 +201,19 @@ class MuxedConnection(Connection):
             case WindowOpened():
                 stream.window_opened()
 
-    def _hand_out(self, stream: Stream) -> None:
-        assert self._on_stream is not None
+    def _hand_out(self, stream: MuxedStream) -> None:
         self._session.accept_stream(stream.id)
-        self._on_stream(stream)
+        super()._hand_out(stream)
         self._schedule_flush()  # last, so that what a task started just now writes at once leaves with the ACK
 
     def _peer_goes(self, code: int) -> None:
         reason = "the peer said goodbye" if code == 0 else f"the peer gave up with go-away code {code}"
         self._goodbye = ConnectionClosed(reason, by="remote", code=code)
-        for opener in self._openers:
-            if not opener.done():
-                opener.set_exception(self._goodbye)
-        self._openers.clear()
-
-    def _check_open(self) -> None:
-        if error := self._close_reason or self._goodbye:
-            raise ConnectionClosed(error.reason, by=error.by, code=error.code)
-
-    def _wake_opener(self) -> None:
-        while self._openers and self._session.can_open():
-            turn = self._openers.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
+        self._refuse_openers(self._goodbye)
 
     def _forget_if_done(self, stream_id: int) -> None:
-        if not self._session.is_open(stream_id) and (stream := self._streams.pop(stream_id, None)):
-            self._wake_opener()
+        if not self._session.is_open(stream_id) and self._forget(stream_id):
             self._pause_or_resume()
-            if self._on_stream_closed is not None:
-                self._on_stream_closed(stream)
 
     def _pause_or_resume(self) -> None:
         """Read from the channel while the session wants it."""
@@ -335,24 +254,9 @@ class MuxedConnection(Connection):
             self._flush()
             self._set_timer()
 
-    def _end(self, reason: ConnectionClosed, *, cause: Exception | None = None) -> None:
-        """The connection is over: tell everybody, once."""
-        if self._close_reason is not None:
-            return
-        reason.__cause__ = cause
-        self._close_reason = reason
-        if self._timer is not None:
-            self._timer.cancel()
-        self._gate.fail(reason)
-        for opener in self._openers:
-            if not opener.done():
-                opener.set_exception(reason)
-        self._openers.clear()
-        streams, self._streams = self._streams, {}
-        for stream in streams.values():
-            stream.end(reason)
-            if self._on_stream_closed is not None:
-                self._on_stream_closed(stream)
-        self._closed.set_result(reason)
-        if self._on_closed is not None:
-            self._on_closed(reason)
+    def _end(self, reason: ConnectionClosed, *, cause: Exception | None = None) -> bool:
+        if self._close_reason is None:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._gate.fail(reason)
+        return super()._end(reason, cause=cause)

@@ -1,17 +1,17 @@
-"""One stream of a muxed connection, of any muxer: the receive buffer, and who may write."""
+"""One stream of a connection: the receive buffer, and who may write."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..connection import Direction, Stream, StreamErrorCode
 from ..errors import BusyResource, InvalidInput, StreamClosed, StreamReset
 from ..io import Buffer
 
 if TYPE_CHECKING:
-    from .connection import MuxedConnection
+    from .streamed import StreamedConnection
 
 MAX_DISCARDED = 128 * 1024
 """Bytes that a peer may go on sending on a stream that we closed; then the stream is reset, so that its writer
@@ -20,9 +20,9 @@ learns.
 
 
 class MuxedStream(Stream):
-    """A stream of a `MuxedConnection`."""
+    """A stream of a `StreamedConnection`."""
 
-    def __init__(self, stream_id: int, connection: MuxedConnection, direction: Direction) -> None:
+    def __init__(self, stream_id: int, connection: StreamedConnection[Any], direction: Direction) -> None:
         super().__init__(stream_id, connection, direction)
         self._muxed = connection
         self._writing = False
@@ -62,11 +62,10 @@ class MuxedStream(Stream):
     async def close(self) -> None:
         await self.close_write()
         if self._discarded is None:
-            self._discarded = self._incoming.discard()
-            ended = self._incoming.ended
+            self._discarded = 0
+            unread, ended = self._incoming.discard(), self._incoming.ended
             self._incoming.set_error(StreamClosed("the stream was closed"))
-            if not ended:
-                self._discard(0)
+            self._abandon(unread, ended)
 
     def reset(self, code: int = StreamErrorCode.NONE) -> None:
         if not 0 <= code < 1 << 32:
@@ -80,7 +79,7 @@ class MuxedStream(Stream):
         """Whether our direction is open."""
         return self._write_error is None
 
-    def data_received(self, data: memoryview) -> None:
+    def data_received(self, data: bytes | memoryview) -> None:
         if self._discarded is None:
             self._incoming.feed(data)
         else:
@@ -104,6 +103,11 @@ class MuxedStream(Stream):
         """A write that waits, for the peer's window or its turn, ends by the error."""
         self.window_opened()
         self._muxed.dismiss(self)
+
+    def _abandon(self, unread: int, ended: bool) -> None:
+        """The reader is gone: `unread` bytes were dropped; more may come unless the peer's direction has `ended`."""
+        if not ended:
+            self._discard(unread)
 
     def _discard(self, n: int) -> None:
         assert self._discarded is not None

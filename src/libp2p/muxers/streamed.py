@@ -1,0 +1,200 @@
+"""What all connections with streams have in common, whoever frames them: the table of streams, who is told of them, who
+waits to open one, and how everything ends.
+
+Rules:
+- A stream is in the table until both of its directions have ended.
+- Tasks that wait to open a stream get their turns in the order they came.
+- When the connection ends every pending call gets its `close_reason`; what had arrived stays readable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from ..connection import Connection, Direction, Stream
+from ..errors import ConnectionClosed
+from ..identity import PeerId, PublicKey
+from ..multiaddr import Multiaddr
+from .stream import MuxedStream
+
+S = TypeVar("S", bound=MuxedStream)
+
+
+class StreamedConnection(Connection, Generic[S]):
+    """A connection that hands out streams of the class `S`."""
+
+    def __init__(
+        self,
+        *,
+        local_peer: PeerId,
+        remote_key: PublicKey,
+        local_addr: Multiaddr,
+        remote_addr: Multiaddr,
+        direction: Direction,
+        security: str,
+        muxer: str,
+    ) -> None:
+        self.local_peer = local_peer
+        self.remote_key = remote_key
+        self.remote_peer = remote_key.peer_id
+        self.local_addr = local_addr
+        self.remote_addr = remote_addr
+        self.direction = direction
+        self.security = security
+        self.muxer = muxer
+        self._loop = asyncio.get_running_loop()
+        self._streams: dict[int, S] = {}
+        self._unserved: list[S] = []  # opened by the peer before `serve`
+        self._on_stream: Callable[[Stream], None] | None = None
+        self._on_closed: Callable[[ConnectionClosed], None] | None = None
+        self._on_stream_closed: Callable[[Stream], None] | None = None
+        self._openers: deque[asyncio.Future[None]] = deque()
+        self._goodbye: ConnectionClosed | None = None  # the peer said it is going away
+        self._close_reason: ConnectionClosed | None = None
+        self._closed: asyncio.Future[ConnectionClosed] = self._loop.create_future()
+
+    def serve(
+        self,
+        on_stream: Callable[[Stream], None],
+        on_closed: Callable[[ConnectionClosed], None],
+        on_stream_closed: Callable[[Stream], None] | None = None,
+    ) -> None:
+        self._on_stream, self._on_closed, self._on_stream_closed = on_stream, on_closed, on_stream_closed
+        unserved, self._unserved = self._unserved, []
+        for stream in unserved:
+            self._hand_out(stream)
+        if self._close_reason is not None:
+            on_closed(self._close_reason)
+
+    @property
+    def streams(self) -> Sequence[Stream]:
+        return tuple(self._streams.values())
+
+    @property
+    def close_reason(self) -> ConnectionClosed | None:
+        return self._close_reason
+
+    @property
+    def is_closed(self) -> bool:
+        return self._close_reason is not None or self._goodbye is not None
+
+    async def open_stream(self) -> Stream:
+        self._check_open()
+        while self._openers or not self._can_open():
+            turn = self._loop.create_future()
+            self._openers.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn in self._openers:
+                    self._openers.remove(turn)
+                else:
+                    self._wake_opener()
+                raise
+            self._check_open()
+            if self._can_open():
+                break
+        try:
+            stream = self._open()
+        finally:
+            self._wake_opener()
+        self._streams[stream.id] = stream
+        return stream
+
+    async def wait_closed(self) -> ConnectionClosed:
+        return await asyncio.shield(self._closed)
+
+    # What streams call
+
+    @abstractmethod
+    async def send(self, stream: S, data: memoryview) -> int:
+        """Send as much of `data` as may be sent now, and return how much that was. The stream waits for its
+        `window_opened` where it was nothing.
+        """
+
+    @abstractmethod
+    def dismiss(self, stream: S) -> None:
+        """The stream's writer, if it waits for its turn, has nothing to send any more."""
+
+    @abstractmethod
+    def consumed(self, stream: S, n: int) -> None:
+        """The stream's reader took `n` bytes."""
+
+    @abstractmethod
+    def close_write(self, stream: S) -> None:
+        """End the stream's outgoing direction."""
+
+    @abstractmethod
+    def reset(self, stream: S, code: int) -> None:
+        """End the stream at once."""
+
+    # What subclasses say
+
+    @abstractmethod
+    def _can_open(self) -> bool:
+        """Whether a stream may be opened now."""
+
+    @abstractmethod
+    def _open(self) -> S:
+        """A new stream of ours. Raises `LimitExceeded`."""
+
+    def _hand_out(self, stream: S) -> None:
+        """Give a stream of the peer's to who serves them."""
+        assert self._on_stream is not None
+        self._on_stream(stream)
+
+    # What subclasses call
+
+    def _opened_by_peer(self, stream: S) -> None:
+        self._streams[stream.id] = stream
+        if self._on_stream is None:
+            self._unserved.append(stream)
+        else:
+            self._hand_out(stream)
+
+    def _check_open(self) -> None:
+        if error := self._close_reason or self._goodbye:
+            raise ConnectionClosed(error.reason, by=error.by, code=error.code)
+
+    def _wake_opener(self) -> None:
+        while self._openers and self._can_open():
+            turn = self._openers.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+    def _refuse_openers(self, reason: ConnectionClosed) -> None:
+        for opener in self._openers:
+            if not opener.done():
+                opener.set_exception(reason)
+        self._openers.clear()
+
+    def _forget(self, stream_id: int) -> bool:
+        """Both directions of the stream have ended. Whether it was in the table."""
+        if (stream := self._streams.pop(stream_id, None)) is None:
+            return False
+        self._wake_opener()
+        if self._on_stream_closed is not None:
+            self._on_stream_closed(stream)
+        return True
+
+    def _end(self, reason: ConnectionClosed, *, cause: Exception | None = None) -> bool:
+        """The connection is over: tell everybody, once. Whether this was the first time."""
+        if self._close_reason is not None:
+            return False
+        reason.__cause__ = cause
+        self._close_reason = reason
+        self._refuse_openers(reason)
+        streams, self._streams = self._streams, {}
+        for stream in streams.values():
+            stream.end(reason)
+            if self._on_stream_closed is not None:
+                self._on_stream_closed(stream)
+        self._closed.set_result(reason)
+        if self._on_closed is not None:
+            self._on_closed(reason)
+        return True
