@@ -27,6 +27,7 @@ from weakref import WeakKeyDictionary
 from ...errors import ListenError
 from ...multiaddr import HostPort, Multiaddr, from_socket_address
 from ...upgrader import Upgrader
+from ..addresses import sockaddr
 from .connection import TcpConnection
 
 _FAMILIES = {"ip4": socket.AF_INET, "ip6": socket.AF_INET6}
@@ -246,11 +247,3 @@ def open_socket(target: HostPort) -> socket.socket:
 def share_port(sock: socket.socket) -> None:
     """Let other sockets be bound to the same port."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-
-
-def sockaddr(target: HostPort) -> tuple[str, int] | tuple[str, int, int, int]:
-    """`target` as the socket module wants it."""
-    host, _, zone = target.host.partition("%")
-    if target.family == "ip4":
-        return host, target.port
-    return host, target.port, 0, (int(zone) if zone.isdigit() else socket.if_nametoindex(zone)) if zone else 0

@@ -13,25 +13,15 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import ifaddr
-
 from ...connection import Accept, Connection, Listener
 from ...identity import PeerId
 from ...io import time_limit
-from ...multiaddr import (
-    HostPort,
-    Multiaddr,
-    from_ip,
-    from_socket_address,
-    host_port,
-    is_link_local,
-    is_loopback,
-    is_unspecified,
-)
+from ...multiaddr import HostPort, Multiaddr, host_port
 from ...upgrader import StreamTransport
+from ..addresses import may_dial_from, reachable_addrs, sockaddr
 from ..inbound import InboundUpgrades
 from .connection import TcpConnection
-from .ports import CAN_SHARE, Lease, Opening, open_socket, ports_of, share_port, sockaddr
+from .ports import CAN_SHARE, Lease, Opening, open_socket, ports_of, share_port
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +105,7 @@ class TcpListener(Listener):
 
     def suits(self, target: HostPort) -> bool:
         """Whether a connection to `target` may come from this listener's port."""
-        bound = self._lease.addr
-        if host_port(bound).family != target.family:
-            return False
-        return is_unspecified(bound) or (is_loopback(bound) and is_loopback(from_ip(target.host)))
+        return may_dial_from(self._lease.addr, target)
 
     async def close(self) -> None:
         self._lease.close()
@@ -155,13 +142,3 @@ async def _connect_from(target: HostPort, memory: memoryview, source_port: int |
         sock.close()
         raise
     return connection
-
-
-def reachable_addrs(bound: Multiaddr) -> tuple[Multiaddr, ...]:
-    """The TCP address `bound`; for a wildcard one those of the machine's interfaces, without link-local ones."""
-    if not is_unspecified(bound):
-        return (bound,)
-    wanted, port = ("ip6" if "ip6" in bound else "ip4"), host_port(bound).port
-    hosts = (ip.ip if ip.is_IPv4 else ip.ip[0] for adapter in ifaddr.get_adapters() for ip in adapter.ips)
-    addrs = (from_socket_address(str(host), port) for host in hosts)
-    return tuple(dict.fromkeys(addr for addr in addrs if wanted in addr and not is_link_local(addr)))

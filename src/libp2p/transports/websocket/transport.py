@@ -26,9 +26,10 @@ from ...identity import PeerId
 from ...io import time_limit
 from ...multiaddr import Multiaddr, from_socket_address, ip_of
 from ...upgrader import StreamTransport
+from ..addresses import reachable_addrs
 from ..inbound import InboundUpgrades
 from ..tcp.ports import Lease, Opening, ports_of
-from ..tcp.transport import connect, reachable_addrs
+from ..tcp.transport import connect
 from .address import WsAddress, parse_address, read_address
 
 if TYPE_CHECKING:

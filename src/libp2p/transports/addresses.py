@@ -1,0 +1,48 @@
+"""Addresses of sockets and of this machine, for the transports of the Internet."""
+
+from __future__ import annotations
+
+import socket
+
+import ifaddr
+
+from ..multiaddr import (
+    HostPort,
+    Multiaddr,
+    from_ip,
+    from_socket_address,
+    host_port,
+    is_link_local,
+    is_loopback,
+    is_unspecified,
+)
+
+
+def sockaddr(target: HostPort) -> tuple[str, int] | tuple[str, int, int, int]:
+    """`target` as the socket module wants it."""
+    host, _, zone = target.host.partition("%")
+    if target.family == "ip4":
+        return host, target.port
+    return host, target.port, 0, (int(zone) if zone.isdigit() else socket.if_nametoindex(zone)) if zone else 0
+
+
+def may_dial_from(bound: Multiaddr, target: HostPort) -> bool:
+    """Whether a socket bound to `bound` leads to `target`, and back: one on all addresses, or both on the loopback."""
+    if host_port(bound).family != target.family:
+        return False
+    return is_unspecified(bound) or (is_loopback(bound) and is_loopback(from_ip(target.host)))
+
+
+def interface_ips(family: str) -> tuple[str, ...]:
+    """The addresses of the family `ip4` or `ip6`, without link-local ones."""
+    hosts = (ip.ip if ip.is_IPv4 else ip.ip[0] for adapter in ifaddr.get_adapters() for ip in adapter.ips)
+    addrs = {str(host): from_ip(str(host)) for host in hosts}
+    return tuple(host for host, addr in addrs.items() if family in addr and not is_link_local(addr))
+
+
+def reachable_addrs(bound: Multiaddr) -> tuple[Multiaddr, ...]:
+    """The TCP address `bound`; for a wildcard one those of the machine's interfaces."""
+    if not is_unspecified(bound):
+        return (bound,)
+    ips = interface_ips("ip6" if "ip6" in bound else "ip4")
+    return tuple(from_socket_address(ip, host_port(bound).port) for ip in ips)
