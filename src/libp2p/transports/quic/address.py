@@ -1,0 +1,26 @@
+"""The addresses of QUIC, `/ip4/<address>/udp/<port>/quic-v1` and `/ip6/...` (specs: quic/README.md).
+
+`/quic` without a version meant draft-29, which nobody should speak any more: it is left alone.
+"""
+
+from __future__ import annotations
+
+from ...multiaddr import Multiaddr, from_socket_address, host_port
+from ..addresses import sockaddr
+from .datagrams import SocketAddress
+
+
+def is_quic(addr: Multiaddr) -> bool:
+    """Whether `addr`, with or without /p2p, is one that QUIC dials and listens on."""
+    names = [component.name for component in addr.without_peer()]
+    return names[-3:] in (["ip4", "udp", "quic-v1"], ["ip6", "udp", "quic-v1"]) and names[:-3] in ([], ["ip6zone"])
+
+
+def to_socket(addr: Multiaddr) -> SocketAddress:
+    """The socket address that `addr` begins with."""
+    return sockaddr(host_port(addr))
+
+
+def from_socket(addr: SocketAddress) -> Multiaddr:
+    """The multiaddr of a socket address."""
+    return from_socket_address(addr[0], addr[1], "udp", scope_id=addr[3] if len(addr) == 4 else 0) / "quic-v1"

@@ -1,0 +1,50 @@
+"""The settings of the QUIC transport."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+INITIAL_DATAGRAM_SIZE = 1280
+"""Bytes of the datagrams sent before the path is known to carry larger ones: what quic-go starts with."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuicConfig:
+    """Limits and times of the QUIC transport. The defaults are go-libp2p's where it has such a setting."""
+
+    handshake_timeout: float = 10.0
+    """Seconds for a handshake, on either side."""
+    idle_timeout: float = 30.0
+    """Seconds without a packet from the peer after which the connection is gone; the peer's own may be less."""
+    keep_alive: float = 15.0
+    """Seconds without a packet from the peer after which it is asked for one (0: never); half of the idle timeout that
+    both sides agreed on, where that is less."""
+    linger: float = 2.0
+    """Seconds that `close` waits at most for the peer to acknowledge what was written."""
+    max_streams: int = 1024
+    """Streams that the peer may have open at a time. As one ends it may open another."""
+    stream_window: int = 512 * 1024
+    """Bytes that the peer may send on a new stream without any being read."""
+    max_stream_window: int = 10 * 1024 * 1024
+    """Bytes to which that grows, on a stream that is read as fast as they come."""
+    connection_window: int = 15 * 1024 * 1024
+    """Bytes of all streams of a connection together that the peer may send without any being read."""
+    max_datagram_size: int = 1452
+    """Bytes of a datagram to which the path is probed; the first ones have 1,280."""
+    max_pending_inbound: int = 512
+    """Inbound handshakes at a time; more are refused."""
+    max_unvalidated_inbound: int = 64
+    """Inbound handshakes at a time from which on a peer must first show that it receives at its address (Retry)."""
+    socket_buffer: int = 7 * 1024 * 1024
+    """Bytes that the system is asked to buffer for a socket, in each direction. It may give less."""
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` for what can't work."""
+        if not INITIAL_DATAGRAM_SIZE <= self.max_datagram_size <= 16_383:
+            raise ValueError(
+                f"max_datagram_size is {self.max_datagram_size}, not from {INITIAL_DATAGRAM_SIZE} to 16383"
+            )
+        if not 0 < self.stream_window <= self.max_stream_window <= self.connection_window:
+            raise ValueError("stream_window, max_stream_window and connection_window must not decrease in this order")
+        if self.max_streams < 1 or self.handshake_timeout <= 0 or self.idle_timeout <= 0:
+            raise ValueError("max_streams, handshake_timeout and idle_timeout must be positive")

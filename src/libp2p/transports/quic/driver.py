@@ -1,0 +1,233 @@
+"""Runs one engine: gives it datagrams and time, sends what it wants sent, and passes on what it reports.
+
+Rules:
+- What is written in one tick of the loop leaves together.
+- One timer, which is set anew only when it must ring earlier; where it rings too early it is set again.
+- The connection exists from when the peer has proven who it is. A dialer is told of it only when the listener has
+  accepted it, which the HANDSHAKE_DONE frame says: the dialer's own handshake is over before the listener has looked at
+  its certificate. That takes a round trip more than to return at once, and no connection is handed out that the peer
+  refuses a moment later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from aioquic.quic.events import (
+    ConnectionIdIssued,
+    ConnectionIdRetired,
+    StopSendingReceived,
+    StreamDataReceived,
+    StreamReset,
+)
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType
+
+from ...connection import Direction
+from ...errors import By
+from .closing import handshake_failure, reason_of
+from .config import QuicConfig
+from .datagrams import SocketAddress
+from .engine import Engine, Lane
+
+if TYPE_CHECKING:
+    from .connection import QuicConnection
+    from .endpoint import Endpoint
+
+
+_LATE = 1e-6
+"""Seconds that the timer rings behind the time asked for: the engine compares sums of rounded numbers, and by then what
+is due is so by any of them."""
+
+
+class Driver:
+    """One connection's engine, and the endpoint whose socket it shares."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        endpoint: Endpoint,
+        addr: SocketAddress,
+        *,
+        direction: Direction,
+        make_connection: Callable[[Driver], QuicConnection],
+        settings: QuicConfig,
+    ) -> None:
+        self.engine = engine
+        self.addr = addr
+        self.direction = direction
+        self.local_ip: str | None = None
+        """Which of our addresses the peer sends to, where the socket is bound to all of them."""
+        self.connection: QuicConnection | None = None
+        self._endpoint = endpoint
+        self._make_connection = make_connection
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self.established: asyncio.Future[QuicConnection] = self._loop.create_future()
+        """The connection, once both sides have accepted it; or why it came to nothing."""
+        self.failure: Exception | None = None
+        """Why the handshake failed."""
+        self.cids: set[bytes] = set()
+        """The connection ids that lead here; the endpoint's."""
+        self._gone = self._loop.create_future()
+        self._last_sent: bytes | None = None
+        self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = 0.0
+        self._keep_alive_at = float("inf")
+        self._goodbye: str | None = None
+        self._linger_until = float("inf")
+
+    # What the endpoint reports
+
+    def receive(self, data: bytes, size: int, addr: SocketAddress, local_ip: str | None, now: float) -> None:
+        """Datagrams have arrived for this connection; `process` follows when all of a batch are there."""
+        if local_ip is not None:
+            self.local_ip = local_ip
+        self.engine.receive(data, size, addr, now)
+        if self.connection is not None:
+            self._move_keep_alive(now)
+
+    def process(self) -> None:
+        """Pass on what has happened, send what there is to send, set the timer."""
+        if self._gone.done():
+            return
+        self._pass_on()
+        self._check_handshake()
+        if self._goodbye is not None and (self.engine.is_delivered or self._loop.time() >= self._linger_until):
+            self.engine.close(error_code=0, reason_phrase=self._goodbye)
+        self._transmit()
+        if self.engine.is_over:
+            self._finish()
+        else:
+            self._set_timer()
+
+    # What the connection asks
+
+    def soon(self) -> None:
+        """There is something to send: at the end of this tick."""
+        if not self._scheduled and not self._gone.done():
+            self._scheduled = True
+            self._loop.call_soon(self._tick)
+
+    def close(self, reason: str) -> None:
+        """Say goodbye when all that was written has arrived, or after the time for that."""
+        self._goodbye = reason
+        self._linger_until = self._loop.time() + self._settings.linger
+        self.soon()
+
+    def abort(self, reason: str, failure: Exception | None = None) -> None:
+        """Say goodbye now. `failure` is what the handshake fails by, where it is not over yet. Idempotent."""
+        if not self._gone.done():
+            self.failure = failure
+            if self.engine.is_complete:
+                self.engine.close(error_code=0, reason_phrase=reason)
+            else:
+                self.engine.close(QuicErrorCode.NO_ERROR, QuicFrameType.PADDING, reason)
+            self.process()
+
+    def drop(self) -> None:
+        """End without a word: nothing that has come so far could be read."""
+        self._gone.set_result(None)
+        self._endpoint.retire(self)
+
+    async def wait_gone(self) -> None:
+        """Wait until the goodbye is sent."""
+        await asyncio.shield(self._gone)
+
+    # Inside
+
+    def _tick(self) -> None:
+        self._scheduled = False
+        self.process()
+
+    def _transmit(self) -> None:
+        if self._endpoint.is_blocked(self):
+            return
+        if datagrams := self.engine.datagrams(self._loop.time()):
+            self._endpoint.send(datagrams, self.local_ip)
+            self._last_sent = datagrams[-1][0]
+            self._pass_on()  # connection ids that were issued
+        if self.connection is not None:
+            self.connection.progressed()
+
+    def _pass_on(self) -> None:
+        """Pass on the events of the engine. Bytes of one stream that follow each other are joined."""
+        engine = self.engine
+        if self.connection is None and engine.is_complete:
+            self.connection = self._make_connection(self)
+            self._move_keep_alive(self._loop.time())
+        if lanes := engine.opened(self._loop.time()):
+            assert self.connection is not None
+            self.connection.lanes_opened(lanes)
+        lane: Lane | None = None
+        pieces: list[bytes] = []
+        for event in engine.take_events():
+            if type(event) is tuple:
+                if event[0] is not lane:
+                    self._deliver(lane, pieces)
+                    lane, pieces = event[0], []
+                pieces.append(event[1])
+                continue
+            self._deliver(lane, pieces)
+            lane, pieces = None, []
+            if isinstance(event, StreamDataReceived | StreamReset | StopSendingReceived):
+                assert self.connection is not None
+                self.connection.handle(event)
+            elif isinstance(event, ConnectionIdIssued):
+                self._endpoint.route(event.connection_id, self)
+            elif isinstance(event, ConnectionIdRetired):
+                self._endpoint.unroute(event.connection_id)
+        self._deliver(lane, pieces)
+
+    def _deliver(self, lane: Lane | None, pieces: list[bytes]) -> None:
+        if lane is not None:
+            assert self.connection is not None
+            self.connection.data_received(lane, b"".join(pieces) if len(pieces) > 1 else pieces[0])
+
+    def _check_handshake(self) -> None:
+        if self.engine.is_established and not self.established.done():
+            assert self.connection is not None
+            self.established.set_result(self.connection)
+            self._endpoint.established(self)
+
+    def _move_keep_alive(self, now: float) -> None:
+        if self._settings.keep_alive:
+            self._keep_alive_at = now + min(self._settings.keep_alive, self.engine.agreed_idle_timeout / 2)
+
+    def _set_timer(self) -> None:
+        at = self.engine.get_timer()
+        at = min(self._keep_alive_at, self._linger_until, float("inf") if at is None else at)
+        if self._timer is not None:
+            if self._rings_at <= at:
+                return
+            self._timer.cancel()
+        self._rings_at = at + _LATE
+        self._timer = self._loop.call_at(self._rings_at, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        now = max(self._loop.time(), self._rings_at)
+        at = self.engine.get_timer()
+        if at is not None and at <= now:
+            self.engine.expire(now)
+        if self._keep_alive_at <= now:
+            self.engine.send_ping(0)
+            self._move_keep_alive(now)
+        self.process()
+
+    def _finish(self) -> None:
+        """The engine is at its end: tell everybody, and let the endpoint forget it."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._gone.set_result(None)
+        engine, event = self.engine, self.engine.close_event
+        by: By = "remote" if engine.is_closed_by_peer else "local"
+        if not self.established.done():
+            self.failure = self.failure or engine.refusal or handshake_failure(event, by)
+            self.established.set_exception(self.failure)
+            self.established.exception()  # nobody may be waiting
+        if self.connection is not None:
+            self.connection.lost(reason_of(event, by))
+        self._endpoint.retire(self, self._last_sent if by == "local" and engine.is_established else None)

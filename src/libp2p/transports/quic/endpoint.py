@@ -1,0 +1,331 @@
+"""One UDP socket, and the QUIC connections that share it: those dialed from it, and those accepted on it.
+
+    datagram -> connection id -> driver
+             -> unknown, Initial packet: a new connection, or Retry, or a refusal
+             -> unknown, another version: Version Negotiation
+             -> anything else: dropped, without an answer
+
+Rules:
+- A datagram belongs to the connection that issued the connection id it bears, wherever it comes from.
+- Whoever only sends leaves nothing behind: an Initial packet that can't be read creates nothing; one that can creates
+  a handshake that has its time limit. From `QuicConfig.max_unvalidated_inbound` of those on, the sender must first
+  return a token that was sent to its address, is bound to it, and is good for half a minute (RFC 9000, 8.1.2).
+- Nothing answers with more than it was sent: Version Negotiation and Retry are small, and go only to datagrams of the
+  1,200 bytes that a first one must have.
+- For a while after the end a connection's goodbye is sent again to who still sends (RFC 9000, 10.2.1).
+- The socket is closed when nobody listens on it and no connection is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Sequence
+
+from aioquic._buffer import Buffer
+from aioquic.quic.packet import (
+    QuicHeader,
+    QuicPacketType,
+    QuicProtocolVersion,
+    encode_quic_retry,
+    encode_quic_version_negotiation,
+    pull_quic_header,
+)
+from aioquic.quic.retry import QuicRetryTokenHandler
+
+from ...connection import Accept, Direction
+from ...errors import StageTimeout
+from ...identity import PeerId
+from ...io import time_limit
+from ...multiaddr import Multiaddr
+from .address import from_socket
+from .config import QuicConfig
+from .connection import QuicConnection
+from .credentials import CONNECTION_ID_LENGTH, Credentials
+from .datagrams import DatagramSocket, Received, SocketAddress
+from .driver import Driver
+from .engine import Engine, refusal
+from .farewells import Farewells
+
+logger = logging.getLogger(__name__)
+
+_VERSION = QuicProtocolVersion.VERSION_1
+_MIN_INITIAL = 1200
+"""Bytes of a datagram with a client's Initial packet: "MUST expand the payload [...] to at least [...] 1200 bytes"."""
+
+
+class Endpoint:
+    """Routes the datagrams of one socket."""
+
+    def __init__(
+        self,
+        socket: DatagramSocket,
+        credentials: Credentials,
+        settings: QuicConfig,
+    ) -> None:
+        self.socket = socket
+        self._credentials = credentials
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._routes: dict[bytes, Driver] = {}
+        self._drivers: set[Driver] = set()
+        self._half_open: dict[Driver, asyncio.TimerHandle] = {}  # inbound
+        self._farewells = Farewells()
+        self._accept: Accept | None = None
+        self._tokens = QuicRetryTokenHandler()
+        self._blocked: set[Driver] | None = None  # who waits for the socket to take data again
+        self.is_closed = False
+        socket.attach(self)
+
+    # What the transport asks
+
+    def listen(self, accept: Accept) -> None:
+        """Report inbound connections to `accept`."""
+        self._accept = accept
+
+    def stop_listening(self) -> None:
+        """Accept no more, and end the handshakes that are under way. Idempotent."""
+        self._accept = None
+        for driver in list(self._half_open):
+            driver.abort("the listener was closed")
+        self._close_if_unused()
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether connections are accepted."""
+        return self._accept is not None
+
+    async def dial(self, target: SocketAddress, peer: PeerId | None) -> QuicConnection:
+        """Connect to `target`. Raises `StageTimeout`, `HandshakeError` (`PeerIdMismatch`) and `ConnectionClosed`."""
+        engine = Engine(self._credentials.for_dialer, self._settings, expected_peer=peer)
+        driver = self._add(engine, target, Direction.OUTBOUND)
+        engine.connect(target, self._loop.time())
+        driver.process()
+        try:
+            async with time_limit("QUIC handshake", self._settings.handshake_timeout):
+                return await asyncio.shield(driver.established)
+        except BaseException:
+            driver.abort("the dial was given up")
+            raise
+
+    # What the socket reports
+
+    def datagrams_received(self, batch: Sequence[Received]) -> None:
+        """See `DatagramReceiver`."""
+        now = self._loop.time()
+        touched: dict[Driver, None] = {}
+        for data, size, addr, local_ip in batch:
+            start, end = 0, len(data)
+            while start < end:
+                cid = _destination(data, start)
+                stop = start + size
+                while stop < end and _destination(data, stop) == cid:
+                    stop += size
+                part = data if stop - start >= end else data[start:stop]
+                start = stop
+                driver = self._routes.get(cid) or self._unknown(part[:size], cid, addr)
+                if driver is not None:
+                    driver.receive(part, size, addr, local_ip, now)
+                    touched[driver] = None
+        for driver in touched:
+            if driver in self._half_open and not driver.engine.has_begun:
+                driver.drop()
+            else:
+                driver.process()
+
+    def writable(self) -> None:
+        """See `DatagramReceiver`."""
+        waiting, self._blocked = self._blocked, None
+        for driver in waiting or ():
+            driver.process()
+
+    # What drivers ask
+
+    def is_blocked(self, driver: Driver) -> bool:
+        """Whether the socket takes nothing now; `driver` is then asked to process again when it does."""
+        if self._blocked is None:
+            return False
+        self._blocked.add(driver)
+        return True
+
+    def send(self, datagrams: Sequence[tuple[bytes, SocketAddress]], local_ip: str | None) -> None:
+        """Send datagrams, in batches of one size and address."""
+        batch: list[bytes] = []
+        size, target = 0, datagrams[0][1]
+        for data, addr in datagrams:
+            if batch and (len(data) > size or len(batch[-1]) < size or addr is not target):
+                self._send(batch, target, local_ip)
+                batch = []
+            if not batch:
+                size, target = len(data), addr
+            batch.append(data)
+        self._send(batch, target, local_ip)
+
+    def route(self, cid: bytes, driver: Driver) -> None:
+        """`driver` has issued `cid`."""
+        self._routes[cid] = driver
+        driver.cids.add(cid)
+
+    def unroute(self, cid: bytes) -> None:
+        """The peer uses `cid` no more."""
+        if (driver := self._routes.pop(cid, None)) is not None:
+            driver.cids.discard(cid)
+
+    def established(self, driver: Driver) -> None:
+        """Both sides of `driver` have accepted each other."""
+        if (timer := self._half_open.pop(driver, None)) is not None:
+            timer.cancel()
+            assert driver.connection is not None
+            if self._accept is None:
+                driver.abort("the listener was closed")
+            else:
+                self._accept.connection_opened(driver.connection)
+
+    def retire(self, driver: Driver, farewell: bytes | None = None) -> None:
+        """`driver` has come to its end. `farewell` is the goodbye that was sent last."""
+        self._drivers.discard(driver)
+        if self._blocked is not None:
+            self._blocked.discard(driver)
+        if (timer := self._half_open.pop(driver, None)) is not None:
+            timer.cancel()
+            self._report_failure(driver)
+            farewell = None
+        for cid in driver.cids:
+            del self._routes[cid]
+        if farewell is not None:
+            self._farewells.keep(driver.cids, farewell, 3 * driver.engine.probe_timeout)
+        self._close_if_unused()
+
+    # Inside
+
+    def _add(self, engine: Engine, addr: SocketAddress, direction: Direction) -> Driver:
+        driver = Driver(
+            engine,
+            self,
+            addr,
+            direction=direction,
+            make_connection=self._make_connection,
+            settings=self._settings,
+        )
+        self._drivers.add(driver)
+        self.route(engine.host_cid, driver)
+        return driver
+
+    def _make_connection(self, driver: Driver) -> QuicConnection:
+        engine = driver.engine
+        assert engine.remote_key is not None
+        return QuicConnection(
+            driver,
+            engine,
+            local_peer=self._credentials.peer_id,
+            remote_key=engine.remote_key,
+            local_addr=self._local_addr(driver),
+            remote_addr=from_socket(driver.addr),
+            direction=driver.direction,
+        )
+
+    def _local_addr(self, driver: Driver) -> Multiaddr:
+        addr = self.socket.addr
+        if driver.local_ip is not None:
+            addr = (driver.local_ip, *addr[1:])
+        return from_socket(addr)
+
+    def _send(self, batch: Sequence[bytes], addr: SocketAddress, local_ip: str | None) -> None:
+        if not self.socket.send(batch, addr, local_ip) and self._blocked is None:
+            self._blocked = set()
+
+    def _unknown(self, data: bytes, cid: bytes, addr: SocketAddress) -> Driver | None:
+        """A datagram for no connection that there is: the driver of a new one, if it begins one."""
+        if (farewell := self._farewells.answer(cid)) is not None:
+            self._send([farewell], addr, None)
+            return None
+        header = _long_header(data)
+        if header is None or header.packet_type is QuicPacketType.VERSION_NEGOTIATION:
+            return None
+        if header.version != _VERSION:
+            answer = encode_quic_version_negotiation(
+                source_cid=header.destination_cid, destination_cid=header.source_cid, supported_versions=[_VERSION]
+            )
+            self._send([answer], addr, None)
+        elif header.packet_type is QuicPacketType.INITIAL and len(header.destination_cid) >= CONNECTION_ID_LENGTH:
+            return self._inbound(header, addr)
+        return None
+
+    def _inbound(self, header: QuicHeader, addr: SocketAddress) -> Driver | None:
+        settings, original, retried = self._settings, header.destination_cid, None
+        if self._accept is None or len(self._half_open) >= settings.max_pending_inbound:
+            self._send([refusal(header)], addr, None)
+            return None
+        if header.token:
+            try:
+                original = self._tokens.validate_token(
+                    address=addr, destination_cid=header.destination_cid, token=header.token, now=self._loop.time()
+                )
+                retried = header.destination_cid
+            except ValueError:
+                pass  # not one of ours, or too old: as if there were none
+        if retried is None and len(self._half_open) >= settings.max_unvalidated_inbound:
+            if not header.token:
+                self._send([self._retry(header, addr)], addr, None)
+            return None
+        engine = Engine(
+            self._credentials.for_listener,
+            settings,
+            original_destination_cid=original,
+            retry_source_cid=retried,
+        )
+        driver = self._add(engine, addr, Direction.INBOUND)
+        self.route(header.destination_cid, driver)
+        timer = self._loop.call_later(settings.handshake_timeout, self._handshake_timed_out, driver)
+        self._half_open[driver] = timer
+        return driver
+
+    def _retry(self, header: QuicHeader, addr: SocketAddress) -> bytes:
+        cid = os.urandom(CONNECTION_ID_LENGTH)
+        token = self._tokens.create_token(
+            address=addr,
+            original_destination_connection_id=header.destination_cid,
+            retry_source_connection_id=cid,
+            now=self._loop.time(),
+        )
+        return encode_quic_retry(
+            version=_VERSION,
+            source_cid=cid,
+            destination_cid=header.source_cid,
+            original_destination_cid=header.destination_cid,
+            retry_token=token,
+        )
+
+    def _handshake_timed_out(self, driver: Driver) -> None:
+        driver.abort("the handshake took too long", StageTimeout("QUIC handshake", self._settings.handshake_timeout))
+
+    def _report_failure(self, driver: Driver) -> None:
+        error = driver.failure
+        if self._accept is not None and error is not None:
+            self._accept.connection_failed(self._local_addr(driver), from_socket(driver.addr), error)
+
+    def _close_if_unused(self) -> None:
+        if not self.is_closed and self._accept is None and not self._drivers:
+            self.is_closed = True
+            self._farewells.clear()
+            self.socket.close()
+
+
+def _long_header(data: bytes) -> QuicHeader | None:
+    """The header of what may be a client's first datagram."""
+    if len(data) < _MIN_INITIAL or not data[0] & 0x80:
+        return None
+    try:
+        return pull_quic_header(Buffer(data=data), host_cid_length=CONNECTION_ID_LENGTH)
+    except ValueError:
+        return None
+
+
+def _destination(data: bytes, start: int) -> bytes:
+    """The destination connection id of the datagram at `start`; empty where it has none."""
+    if len(data) - start < 7:
+        return b""
+    if data[start] & 0x80:
+        return data[start + 6 : start + 6 + data[start + 5]]
+    return data[start + 1 : start + 1 + CONNECTION_ID_LENGTH]

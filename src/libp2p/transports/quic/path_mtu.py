@@ -1,0 +1,58 @@
+"""Finding out how large datagrams may be: a small version of DPLPMTUD (RFC 8899), with one step. Pure.
+
+    base -- probe of the full size acknowledged --> full -- several timeouts in a row (a black hole) --> base
+    base -- `_TRIES` probes lost --> base; the next one `_AGAIN` seconds later
+
+"Loss of a QUIC packet that is carried in a PMTU probe is therefore not a reliable indication of congestion" (RFC 9000,
+14.4): probes are kept away from the congestion controller by who sends them.
+"""
+
+from __future__ import annotations
+
+_TRIES = 3
+_AGAIN = 600.0
+"""Seconds until a path that did not carry the full size is tried again: PMTU_RAISE_TIMER."""
+
+_BLACK_HOLE = 3
+"""Probe timeouts in a row after which the path is no longer trusted to carry the full size."""
+
+
+class PathMtu:
+    """Which size the datagrams of one path have, in bytes."""
+
+    __slots__ = ("_full", "_in_flight", "_lost", "_next_at", "base", "size")
+
+    def __init__(self, base: int, full: int) -> None:
+        self.base = base
+        self.size = base
+        """The size to use."""
+        self._full = full
+        self._in_flight = False
+        self._lost = 0
+        self._next_at = 0.0
+
+    def limit(self, maximum: int) -> None:
+        """The peer takes no larger datagrams."""
+        self._full = max(self.base, min(self._full, maximum))
+
+    def probe(self, now: float) -> int | None:
+        """The size of the probe to send now, None for none."""
+        if self.size == self._full or self._in_flight or now < self._next_at:
+            return None
+        self._in_flight = True
+        return self._full
+
+    def on_probe(self, acked: bool, now: float) -> None:
+        """A probe was acknowledged, or lost."""
+        self._in_flight = False
+        if acked:
+            self.size, self._lost = self._full, 0
+            return
+        self._lost += 1
+        if self._lost >= _TRIES:
+            self._lost, self._next_at = 0, now + _AGAIN
+
+    def on_timeouts(self, count: int, now: float) -> None:
+        """There were `count` probe timeouts in a row: nothing was acknowledged for long."""
+        if self.size > self.base and count >= _BLACK_HOLE:
+            self.size, self._next_at = self.base, now + _AGAIN

@@ -1,0 +1,53 @@
+"""One stream of a QUIC connection. Its two directions end separately, in as many ways (RFC 9000, 3):
+
+close_write     FIN                            the peer reads to the end
+close           FIN, STOP_SENDING(0)           besides, what the peer still writes fails there
+reset           RESET_STREAM, STOP_SENDING     with the code, which the calls of both sides tell
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...connection import Direction
+from ...errors import StreamReset
+from ...io import ReceiveBuffer
+from ...muxers.stream import MuxedStream
+
+if TYPE_CHECKING:
+    from .connection import QuicConnection
+    from .engine import Lane
+
+
+class QuicStream(MuxedStream):
+    """A stream of a `QuicConnection`."""
+
+    def __init__(self, lane: Lane, connection: QuicConnection, direction: Direction) -> None:
+        super().__init__(lane.id, connection, direction)
+        self.lane = lane
+        self._quic = connection
+        self._incoming = ReceiveBuffer(self._consumed, to_the_end=True)
+        lane.stream = self
+
+    @property
+    def is_over(self) -> bool:
+        """Whether both directions have ended."""
+        return self._write_error is not None and self._incoming.ended
+
+    # Called by the connection
+
+    def reset_received(self, code: int) -> None:
+        """The peer has reset its direction."""
+        self._incoming.set_error(StreamReset(code, by="remote"))
+
+    def stop_received(self, code: int) -> None:
+        """The peer reads nothing more."""
+        if self._write_error is None:
+            self._write_error = StreamReset(code, by="remote")
+            self._end_write()
+
+    def _abandon(self, unread: int, ended: bool) -> None:  # noqa: ARG002 - the engine knows better
+        self._quic.abandon(self)
+
+    def _discard(self, n: int) -> None:  # noqa: ARG002
+        self._quic.abandon(self)
