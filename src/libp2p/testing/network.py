@@ -3,15 +3,17 @@
     async with Network(seed=1, link=Link(latency=0.05)) as network:
         alice, bob = network.node("10.0.0.1"), network.node("10.0.0.2", "fd00::2")
         transport = alice.transport().use(upgrader)     # dials and listens on /ip4/10.0.0.1/tcp/<port>
+        socket = await alice.udp()(("10.0.0.1", 0))     # a UDP socket: see `datagrams`
         network.set_link(alice, bob, Link(latency=0.2, bandwidth=125_000, loss=0.01))
         network.cut(alice, bob)
 
 Rules:
 - All delays are in the event loop's time: on a virtual-time loop an hour takes none.
 - The same seed, and the same program, give the same run.
-- What is simulated is a reliable byte stream, not packets: of what is sent in segments of 1,400 bytes, a lost one comes
+- Connections are reliable byte streams, not packets: of what is sent in segments of 1,400 bytes, a lost one comes
   late by a retransmission delay, and everything behind it waits for it. Congestion control is not simulated.
-- The links of two machines carry all their connections: these share the bandwidth, in each direction for itself.
+- Datagrams are packets: see `datagrams`.
+- The links of two machines carry all they exchange: it shares the bandwidth, in each direction for itself.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import asyncio
 import errno
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
@@ -34,7 +36,9 @@ from ..identity import PeerId
 from ..io import time_limit
 from ..multiaddr import Multiaddr, from_socket_address, host_port
 from ..transports.memory import InboundListener, MemoryConnection, pipe
+from ..transports.quic.datagrams import DatagramSocket, OpenSocket, SocketAddress
 from ..upgrader import StreamTransport
+from .datagrams import Flow, Lane, OnDatagram, UdpPorts, socket_address
 
 SEGMENT = 1400
 """Bytes at most that travel, and are lost, in one piece."""
@@ -57,14 +61,24 @@ _FIRST_EPHEMERAL_PORT = 49152
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """How bytes travel from one machine to another."""
+    """How bytes travel from one machine to another. What comes behind `loss` is for datagrams only."""
 
     latency: float = 0.0
     """Seconds, one way."""
     bandwidth: float | None = None
-    """Bytes per second; None: no bound."""
+    """Bytes per second, headers not counted; None: no bound."""
     loss: float = 0.0
-    """Probability that a segment is lost, below 1."""
+    """Probability that a segment, or a datagram, is lost; below 1 where there are connections."""
+    jitter: float = 0.0
+    """Seconds at most that a datagram is late in addition, at random: datagrams overtake each other."""
+    duplicate: float = 0.0
+    """Probability that a datagram arrives twice."""
+    mtu: int = 1500
+    """Bytes of an IP packet at most: a datagram that is larger, with its 28 (IPv4) or 48 (IPv6) bytes of headers, is
+    dropped silently."""
+    queue: float = 0.1
+    """Seconds of bandwidth that the datagrams waiting for it may take; a datagram that comes when they take more is
+    dropped. Without a bandwidth none waits."""
 
     @property
     def window(self) -> int:
@@ -74,20 +88,28 @@ class Link:
         return min(_WINDOW, max(_MIN_WINDOW, int(self.bandwidth * (2 * self.latency + _QUEUE))))
 
 
-class _Road:
-    """One direction of a link, shared by all connections that go along it."""
+class Road:
+    """One direction of a link, shared by all connections and datagrams that go along it."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, target: Node, dice: random.Random) -> None:
         self.link = link
         self.cut = False
         self.busy_until = 0.0
         self.carriers: WeakValueDictionary[int, _Carrier] = WeakValueDictionary()
+        self.lane = Lane(self, target, dice)
+
+    def close(self) -> None:
+        """Cut it: what connections have under way is held up, datagrams are dropped."""
+        self.cut = True
+        for carrier in self.carriers.values():
+            carrier.stop()
+        self.lane.clear()
 
 
 class _Carrier:
     """One direction of one connection: calls back what has arrived, in order. It is a `Carry`."""
 
-    def __init__(self, road: _Road, dice: random.Random) -> None:
+    def __init__(self, road: Road, dice: random.Random) -> None:
         self._road = road
         self._dice = dice
         self._under_way: deque[tuple[float, Callable[[], None]]] = deque()
@@ -134,16 +156,21 @@ class _Carrier:
 
 
 class Network:
-    """A set of machines. Used as a context manager: at its end everything that is under way is dropped."""
+    """A set of machines.
+
+    Used as a context manager: at its end everything that is under way is dropped, and UDP sockets are closed.
+    """
 
     def __init__(self, *, seed: int = 0, link: Link | None = None) -> None:
         self._dice = random.Random(seed)  # noqa: S311 - a simulation's dice
         self._default = link or Link()
-        self._roads: dict[tuple[Node, Node], _Road] = {}
+        self._roads: dict[tuple[Node, Node], Road] = {}
         self._connections: WeakValueDictionary[int, MemoryConnection] = WeakValueDictionary()
         self._nodes: dict[str, Node] = {}
         self._counter = 0
         self._closed = False
+        self.on_datagram: OnDatagram | None = None
+        """Sees each datagram that a machine sends, before a link may lose it; returns False to drop it."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -153,9 +180,9 @@ class Network:
     ) -> None:
         self._closed = True
         for road in self._roads.values():
-            road.cut = True
-            for carrier in road.carriers.values():
-                carrier.stop()
+            road.close()
+        for node in self._nodes.values():
+            node.ports.close()
 
     def node(self, *ips: str) -> Node:
         """A new machine that has the addresses `ips`."""
@@ -170,11 +197,12 @@ class Network:
         self._road(a, b).link = self._road(b, a).link = link
 
     def cut(self, a: Node, b: Node, *, reset: bool = False) -> None:
-        """Part `a` from `b`: nothing arrives until `heal`. With `reset` their connections are reset, too."""
+        """Part `a` from `b`: nothing arrives until `heal`. With `reset` their connections are reset, too.
+
+        Datagrams are lost: those under way, and those that are sent until then.
+        """
         for road in (self._road(a, b), self._road(b, a)):
-            road.cut = True
-            for carrier in road.carriers.values():
-                carrier.stop()
+            road.close()
         if reset:
             ends = {*a.ips, *b.ips}
             for connection in list(self._connections.values()):
@@ -182,7 +210,7 @@ class Network:
                     connection.abort(ConnectionResetError(f"the link to {connection.remote_addr} was cut"))
 
     def heal(self, a: Node, b: Node) -> None:
-        """Join `a` and `b` again; what was sent meanwhile arrives, unless it was given up."""
+        """Join `a` and `b` again; what connections sent meanwhile arrives, unless it was given up."""
         for road in (self._road(a, b), self._road(b, a)):
             if road.cut and not self._closed:
                 road.cut = False
@@ -220,9 +248,25 @@ class Network:
             raise
         return ours
 
-    def _road(self, source: Node, target: Node) -> _Road:
+    def send_datagrams(self, node: Node, datagrams: Sequence[bytes], flow: Flow) -> None:
+        """Send them from `node`. Where nobody has the target's address they vanish."""
+        if (tap := self.on_datagram) is not None:
+            datagrams = [data for data in datagrams if tap(data, *flow)]
+        if (target := self._nodes.get(flow.target[0])) is not None:
+            self._road(node, target).lane.send(datagrams, flow)
+
+    def inject(self, data: bytes, source: SocketAddress, target: SocketAddress) -> None:
+        """Let a datagram arrive at `target` that seems to come from `source`, which may be anybody.
+
+        It comes in the next turn of the loop; no link delays or loses it, and `on_datagram` does not see it.
+        """
+        if (node := self._nodes.get(target[0])) is not None:
+            self._road(node, node).lane.arrive(data, Flow(socket_address(*source[:2]), socket_address(*target[:2])))
+
+    def _road(self, source: Node, target: Node) -> Road:
         if (road := self._roads.get((source, target))) is None:
-            road = self._roads[source, target] = _Road(Link() if source is target else self._default)
+            link = Link() if source is target else self._default
+            road = self._roads[source, target] = Road(link, target, self._dice)
             road.cut = self._closed
         return road
 
@@ -248,11 +292,23 @@ class Node:
         self.network = network
         self.ips = tuple(str(ip_address(ip)) for ip in ips)
         self.listeners: dict[int, InboundListener] = {}
+        self.ports = UdpPorts(self)
         self._last_port = _FIRST_EPHEMERAL_PORT - 1
 
     def transport(self, *, connect_timeout: float = 5.0) -> SimulatedTransport:
         """The transport of a host on this machine; `connect_timeout` is in seconds."""
         return SimulatedTransport(self, connect_timeout)
+
+    def udp(self) -> OpenSocket:
+        """Opens UDP sockets on this machine."""
+        return self.ports.open
+
+    def rebind(self, *sockets: DatagramSocket) -> None:
+        """Give this machine's UDP sockets (default: all) new ports, as a NAT in front of it does that forgets them.
+
+        Others see datagrams come from the new ports; what they send to the old ones vanishes. The sockets don't notice.
+        """
+        self.ports.rebind(*sockets)
 
     def free_port(self) -> int:
         """A port that nobody listens on."""
