@@ -18,18 +18,18 @@ ECHO = "/echo/1.0.0"
 
 
 def default_addrs() -> list[str]:
-    """Any TCP port on all interfaces; IPv6 where the machine has it."""
-    addrs = ["/ip4/0.0.0.0/tcp/0"]
+    """Any TCP and UDP ports on all interfaces; IPv6 where the machine has it."""
+    addrs = ["/ip4/0.0.0.0/udp/0/quic-v1", "/ip4/0.0.0.0/tcp/0"]
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
         probe.bind(("::1", 0))
-        addrs.append("/ip6/::/tcp/0")
+        addrs += ["/ip6/::/udp/0/quic-v1", "/ip6/::/tcp/0"]
     return addrs
 
 
 def listen(
     addrs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ADDR]...", help="Where to listen. Default: /ip4/0.0.0.0/tcp/0 /ip6/::/tcp/0"),
+        typer.Argument(metavar="[ADDR]...", help="Where to listen. Default: QUIC and TCP, on all interfaces"),
     ] = None,
     key: KeyFile = None,
     security: SecurityOption = None,

@@ -23,6 +23,7 @@ from ..security.pnet import PrivateNetwork
 from ..security.tls import Tls
 from ..swarm import StreamOpened, Swarm, SwarmConfig
 from ..transports.memory import MemoryTransport
+from ..transports.quic import Quic
 from ..transports.tcp import Tcp
 from ..transports.unix import Unix
 from ..transports.websocket import WebSocket
@@ -54,7 +55,7 @@ class Host:
     """A libp2p node. An async context manager: it listens when entered; everything it started is gone at the end.
 
     `key` is its identity (None: a fresh Ed25519 key); `listen_addrs` are where it listens. `transports`, `security` and
-    `muxers` are used in their order, best first; by default TCP, WebSocket, Unix and memory; Noise and TLS; yamux.
+    `muxers` are used in their order, best first; by default QUIC, TCP, WebSocket, Unix and memory; Noise and TLS; yamux (QUIC brings its own).
     With a `private_network` it talks to nobody outside; a transport that can't be confined to it raises `ValueError`.
     """
 
@@ -90,7 +91,7 @@ class Host:
             self.id,
             transports=[
                 _check_private(transport, private_network).use(upgrader)
-                for transport in transports or (Tcp(), WebSocket(), Unix(), MemoryTransport())
+                for transport in transports or _default_transports(private_network)
             ],
             peerstore=self.peerstore,
             events=self.events,
@@ -274,6 +275,11 @@ class Host:
 
     def _supports(self, protocol: str) -> bool:
         return self._handlers.find(protocol) is not None
+
+
+def _default_transports(private_network: PrivateNetwork | None) -> Sequence[Transport]:
+    private = (Tcp(), WebSocket(), Unix(), MemoryTransport())
+    return private if private_network is not None else (Quic(), *private)
 
 
 def _check_private(transport: Transport, private_network: PrivateNetwork | None) -> Transport:
