@@ -19,8 +19,8 @@ IMPLEMENTATIONS = ("us", "go", "rust", "js", "py")
 TRANSPORTS = {
     "tcp": "us go rust js py",
     "ws": "us go rust js py",
-    "wss": "go",
-    "quic-v1": "go rust",
+    "wss": "us go",
+    "quic-v1": "us go rust js py",
     "webtransport": "go",
     "webrtc-direct": "go",
 }
@@ -49,9 +49,7 @@ CHECKS = (
 ABSENT = {
     ("go", "mplex"): "go-libp2p has dropped it",
     ("js", "wss"): "its listener needs a certificate file; its program has none",
-    ("js", "quic-v1"): "a native package outside js-libp2p, for an older libp2p",
     ("js", "webtransport"): "js-libp2p dials it from browsers only",
-    ("py", "quic-v1"): "it loses streams, with go-libp2p too",
     ("py", "mplex"): "as a dialer it breaks its own connection, with js-libp2p and itself too",
     ("rust", "wss"): "its listener needs certificates that other peers accept; the peer program has none",
     ("rust", "webtransport"): "rust-libp2p dials it from browsers only",
@@ -62,6 +60,8 @@ ABSENT = {
 LACKS = {
     ("", "rust", "quic-v1", "reset"): "rust-libp2p has no way to reset a QUIC stream: dropped, it just ends",
     ("listener", "py", "ws", "identify"): "it says no observed address",
+    ("listener", "py", "quic-v1", "identify"): "it says a TCP port where it sees a UDP port",
+    ("listener", "py", "quic-v1", "streams"): "of streams that come all at once it loses some, with go-libp2p too",
 }
 """What a peer cannot do: (`dialer`, `listener` or "" for both, implementation, a word of the stack, check) -> why.
 Listed, and not asked of it."""

@@ -6,6 +6,8 @@
  *   node peer.mjs listen [MULTIADDR]        prints {"ready": true, "addrs": [...]}, serves until stdin closes, exits 0
  *   node peer.mjs dial ADDR COMMAND ARG...  prints one JSON object, {"command", "ok", ...}; exits 0 if ok, else 1
  *
+ * With TRANSPORT=quic-v1 in the environment both use QUIC (which has its own security and muxer) in place of all that.
+ *
  *   ping N                  N round trips on one ping stream each
  *   identify                what the listener says of itself
  *   perf UP DOWN            /perf/1.0.0, bytes
@@ -183,12 +185,22 @@ export const handlers = {
   }
 }
 
+/** What connections are made of, and where to listen. The QUIC package is loaded only where it is used. */
+const stacks = {
+  tcp: async () => ({
+    transports: [tcp()],
+    connectionEncrypters: [noise()],
+    streamMuxers: [yamux({ maxInboundStreams: MANY, maxOutboundStreams: MANY })]
+  }),
+  'quic-v1': async () => ({ transports: [(await import('@chainsafe/libp2p-quic')).quic()] })
+}
+const listenAddresses = { tcp: '/ip4/127.0.0.1/tcp/0', 'quic-v1': '/ip4/127.0.0.1/udp/0/quic-v1' }
+const transport = process.env.TRANSPORT || 'tcp'
+
 async function startNode (listen = []) {
   const node = await createLibp2p({
     addresses: { listen },
-    transports: [tcp()],
-    connectionEncrypters: [noise()],
-    streamMuxers: [yamux({ maxInboundStreams: MANY, maxOutboundStreams: MANY })],
+    ...await stacks[transport](),
     connectionManager: {
       maxConnections: MANY,
       inboundConnectionThreshold: MANY,
@@ -402,7 +414,7 @@ function print (line) {
   process.stdout.write(JSON.stringify(line) + '\n')
 }
 
-async function listen (address = '/ip4/127.0.0.1/tcp/0') {
+async function listen (address = listenAddresses[transport]) {
   const node = await startNode([address])
   print({ ready: true, addrs: node.getMultiaddrs().map(String) })
   await process.stdin.resume().toArray()
@@ -441,7 +453,10 @@ async function dial (address, name, ...args) {
 
 if (realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) { // run, not imported
   const [role, ...args] = process.argv.slice(2)
-  if (role === 'listen') {
+  if (!Object.hasOwn(stacks, transport)) {
+    console.error(`TRANSPORT=${transport}: there is ${Object.keys(stacks).join(', ')}`)
+    process.exitCode = 2
+  } else if (role === 'listen') {
     await listen(...args)
   } else if (role === 'dial' && (args[1] === 'bench' || Object.hasOwn(commands, args[1]))) {
     process.exitCode = await dial(...args) ? 0 : 1

@@ -22,7 +22,7 @@ import struct
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import psutil
@@ -35,7 +35,7 @@ from libp2p.custom_types import TProtocol
 from libp2p.identity.identify.identify import ID as IDENTIFY
 from libp2p.identity.identify.identify import identify_handler_for, parse_identify_response
 from libp2p.network.config import ConnectionConfig
-from libp2p.network.stream.exceptions import StreamEOF
+from libp2p.network.stream.exceptions import StreamEOF, StreamReset
 from libp2p.peer.id import ID as PeerID  # noqa: N811
 from libp2p.peer.peerinfo import PeerInfo, info_from_p2p_addr
 from libp2p.peer.peerstore import PeerStore
@@ -43,7 +43,10 @@ from libp2p.rcmgr import ResourceLimits, ResourceManager
 from libp2p.rcmgr.connection_limits import ConnectionLimits
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as NoiseTransport
+from libp2p.stream_muxer.exceptions import MuxedStreamEOF
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
+from libp2p.transport.quic.exceptions import QUICStreamClosedError
+from libp2p.transport.quic.stream import QUICStream
 from multiaddr import Multiaddr
 
 from libp2p import create_yamux_muxer_option, new_host
@@ -63,19 +66,31 @@ Line = dict[str, Any]
 Handler = Callable[[INetStream], Awaitable[None]]
 
 
-async def chunks(stream: INetStream, size: int = BLOCK) -> AsyncIterator[bytes]:
-    """The stream to its end; this library says it by an exception or by nothing read."""
+async def read(stream: INetStream, size: int) -> bytes:
+    """What comes next, nothing at the end; this library says that by an exception or by nothing read. Its QUIC can
+    tell of the end before it has given the last data, and tells of it as a reset when our own direction has ended."""
     try:
-        while chunk := await stream.read(size):
-            yield chunk
-    except StreamEOF:
-        return
+        return await stream.read(size)
+    except (StreamEOF, StreamReset) as error:
+        muxed = stream.muxed_stream
+        if isinstance(muxed, QUICStream) and not muxed.is_reset():
+            with suppress(MuxedStreamEOF, QUICStreamClosedError):
+                return await muxed.read(size)
+        elif isinstance(error, StreamReset):
+            raise
+        return b""
+
+
+async def chunks(stream: INetStream, size: int = BLOCK) -> AsyncIterator[bytes]:
+    """The stream to its end."""
+    while chunk := await read(stream, size):
+        yield chunk
 
 
 async def exactly(stream: INetStream, count: int) -> bytes:
     data = b""
     while len(data) < count:
-        chunk = await stream.read(count - len(data))
+        chunk = await read(stream, count - len(data))
         if not chunk:
             raise ConnectionError(f"the stream ended after {len(data)} of {count} bytes")
         data += chunk

@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
+from certificate import secure_websocket
 from checks import CHECKS, CheckFailed, Dialed
 from measure import measure_all
 from redis import Redis
@@ -32,6 +33,7 @@ from libp2p.muxers.yamux import Yamux
 from libp2p.protocols.perf import Perf, PerfConfig
 from libp2p.security.noise import Noise
 from libp2p.security.tls import Tls
+from libp2p.transports.quic import Quic
 from libp2p.transports.tcp import Tcp
 from libp2p.transports.websocket import WebSocket
 
@@ -41,6 +43,8 @@ CHECK_TIME = 30  # seconds for one check
 TRANSPORTS: dict[str, tuple[Callable[[], Transport], str]] = {
     "tcp": (Tcp, "tcp/0"),
     "ws": (WebSocket, "tcp/0/ws"),
+    "wss": (secure_websocket, "tcp/0/tls/ws"),
+    "quic-v1": (Quic, "udp/0/quic-v1"),
 }
 SECURITY: dict[str, Callable[[], SecurityProtocol]] = {
     "noise": Noise,
