@@ -86,7 +86,7 @@ def _round(
             elif row.what == "import":
                 value = import_seconds(implementations[column])
             else:
-                value = between_peers(implementations[column], row.what, count)[row.key]
+                value = between_peers(implementations[column], row.transport, row.bench, count)[row.key]
         except MeasurementError as error:
             failures.append(f"{row.what} of {column}, round {number + 1}: {error}")
             continue

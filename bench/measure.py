@@ -11,6 +11,7 @@ import contextlib
 import json
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from . import floor
@@ -39,8 +40,9 @@ def import_seconds(implementation: Implementation) -> float:
     return float(asyncio.run(_output(implementation, implementation.imports)))
 
 
-def between_peers(implementation: Implementation, what: str, count: int) -> dict[str, Any]:
-    """What the dialer prints for `bench what count`. Raises `MeasurementError`."""
+def between_peers(implementation: Implementation, transport: str, what: str, count: int) -> dict[str, Any]:
+    """What the dialer prints for `bench what count` over `tcp` or `quic-v1`. Raises `MeasurementError`."""
+    implementation = replace(implementation, env={**implementation.env, "TRANSPORT": transport})
     return asyncio.run(_between_peers(implementation, what, count))
 
 

@@ -1,5 +1,5 @@
 """Our own peer, measured by `python -m bench`: TCP, Noise and nothing else (as the others are set up too), yamux,
-default settings.
+default settings. With TRANSPORT=quic-v1 in the environment it is QUIC in place of all that.
 
     python -m bench.peer listen [MULTIADDR]          prints {"ready": true, "addrs": [...]}, serves until stdin closes
     python -m bench.peer dial ADDR bench WHAT N ...  any of: connect N, rtt N, upload BYTES, download BYTES, streams N,
@@ -34,6 +34,8 @@ from libp2p.multiaddr import Multiaddr
 from libp2p.protocols.perf import Perf, measure
 from libp2p.security.noise import Noise
 
+TRANSPORT = os.environ.get("TRANSPORT", "tcp")
+LISTEN_ADDR = {"tcp": "/ip4/127.0.0.1/tcp/0", "quic-v1": "/ip4/127.0.0.1/udp/0/quic-v1"}[TRANSPORT]
 ECHO = "/echo/1.0.0"
 RSS = "/bench/rss/1.0.0"
 DIAL = "/bench/dial/1.0.0"
@@ -52,6 +54,15 @@ class Remote:
 
     addr: Multiaddr
     peer: PeerId
+
+
+def new_host(*listen_addrs: str) -> Host:
+    """One that uses the transport of the environment."""
+    if TRANSPORT != "quic-v1":
+        return Host(listen_addrs=listen_addrs, security=[Noise()])
+    from libp2p.transports.quic import Quic  # noqa: PLC0415 - loaded only where it is used
+
+    return Host(listen_addrs=listen_addrs, transports=[Quic()])
 
 
 def resident_bytes() -> int:
@@ -160,7 +171,7 @@ async def idle(host: Host, remote: Remote, count: int) -> Line:
         others: list[Host] = []
 
         async def connect_one() -> None:
-            other = await stack.enter_async_context(Host(security=[Noise()]))
+            other = await stack.enter_async_context(new_host())
             others.append(other)
             await other.connect(remote.addr)
 
@@ -174,7 +185,7 @@ async def idle_dialer(host: Host, remote: Remote, count: int) -> Line:
         others: list[Host] = []
 
         async def connect_one() -> None:
-            other = await stack.enter_async_context(Host(listen_addrs=["/ip4/127.0.0.1/tcp/0"], security=[Noise()]))
+            other = await stack.enter_async_context(new_host(LISTEN_ADDR))
             others.append(other)
             async with await host.new_stream(remote.peer, DIAL) as stream:
                 await stream.write(str(other.addrs[0]).encode())
@@ -194,8 +205,8 @@ def report(line: Line) -> None:
     print(json.dumps(line), flush=True)
 
 
-async def listen(address: str = "/ip4/127.0.0.1/tcp/0") -> None:
-    async with Host(listen_addrs=[address], security=[Noise()]) as host, Perf(host):
+async def listen(address: str = LISTEN_ADDR) -> None:
+    async with new_host(address) as host, Perf(host):
         host.handle(ECHO)(serve_echo)
         host.handle(RSS)(serve_rss)
 
@@ -210,7 +221,7 @@ async def listen(address: str = "/ip4/127.0.0.1/tcp/0") -> None:
 async def dial(address: str, *args: str) -> bool:
     target = Multiaddr(address)
     try:
-        async with Host(security=[Noise()]) as host:
+        async with new_host() as host:
             for what, count in zip(args[::2], args[1::2], strict=True):
                 connection = await host.connect(target)
                 result = await BENCHES[what](host, Remote(target, connection.remote_peer), int(count))

@@ -1,6 +1,8 @@
-"""The implementations that are measured, made ready to run: ours, the older Python `libp2p` (pip), js-libp2p (npm).
+"""The implementations that are measured, made ready to run: ours, the older Python `libp2p` (pip), js-libp2p (npm), and
+aioquic, which is there with ours.
 
-The other two are installed once, each in a folder of its own below `${XDG_CACHE_HOME:-~/.cache}/py-libp2p-bench`:
+The older one and js are installed once, each in a folder of its own below
+`${XDG_CACHE_HOME:-~/.cache}/py-libp2p-bench`:
 
     py-<hash>    a virtual environment of interop/py/requirements.txt; its package has the same import name as ours
     js-<hash>    node_modules by interop/js/package-lock.json (on Linux x64 with a Node), and a copy of the peer
@@ -19,6 +21,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,7 +41,7 @@ class Implementation:
     peer: tuple[str, ...]
     """The command that `listen` or `dial ...` is added to."""
     imports: tuple[str, ...]
-    """The command that prints the seconds which its import takes."""
+    """The command that prints the seconds which its import takes; empty: that is not measured."""
     folder: Path
     """Where both run."""
     env: dict[str, str]
@@ -106,7 +109,27 @@ def js() -> Implementation:
     )
 
 
-IMPLEMENTATIONS: dict[str, Callable[[], Implementation]] = {"ours": ours, "older py": older_py, "js": js}
+def plain_aioquic() -> Implementation:
+    """The package that our QUIC is built on, alone."""
+    try:
+        version = metadata.version("aioquic")
+    except metadata.PackageNotFoundError as error:
+        raise SetupError("aioquic is not installed") from error
+    return Implementation(
+        version=f"aioquic {version}",
+        peer=(sys.executable, "-m", "bench.aioquic_peer"),
+        imports=(),
+        folder=ROOT,
+        env=dict(os.environ),
+    )
+
+
+IMPLEMENTATIONS: dict[str, Callable[[], Implementation]] = {
+    "ours": ours,
+    "older py": older_py,
+    "js": js,
+    "aioquic": plain_aioquic,
+}
 """What makes each ready; raises `SetupError`."""
 
 

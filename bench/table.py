@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-COLUMNS = ("ours", "older py", "js", "floor tcp", "floor cipher")
-COMPARED = ("older py", "js", "floor cipher")  # a ratio for each
+COLUMNS = ("ours", "older py", "js", "aioquic", "floor tcp", "floor cipher")
+COMPARED = ("older py", "js", "aioquic", "floor cipher")  # a ratio for each
 
 Rounds = Sequence[Mapping[str, float]]
 """The values of a row: for each round, by column; a measurement that failed is missing."""
@@ -15,9 +15,10 @@ Rounds = Sequence[Mapping[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measure: `what` the peers call it, and the `key` of its number in what they print, times `scale`."""
+    """One measure: its name on the command line, and the `key` of its number in what the peers print, times `scale`."""
 
     what: str
+    """The name; after `quic-`, or all of it, what the peers call the measure."""
     title: str
     key: str
     counts: Mapping[str, int]
@@ -31,6 +32,16 @@ class Row:
     """How many times better than a column ours must be."""
     limit: float | None = None
     """What ours must not exceed."""
+
+    @property
+    def transport(self) -> str:
+        """What the peers are told to use."""
+        return "quic-v1" if self.what.startswith("quic-") else "tcp"
+
+    @property
+    def bench(self) -> str:
+        """What the peers call the measure."""
+        return self.what.removeprefix("quic-")
 
     def times_better(self, ours: float, other: float) -> float:
         """How many times better ours is."""
@@ -59,6 +70,10 @@ def _bulk_counts(ours: int, older_py: int, js: int) -> dict[str, int]:
 _MB = 1_000_000
 _BULK = _bulk_counts(2000 * _MB, 100 * _MB, 400 * _MB)
 _BULK_TARGETS = {"older py": 8.0, "js": 4.0, "floor cipher": 0.75}
+_QUIC_BULK = {"ours": 200 * _MB, "js": 100 * _MB, "aioquic": 100 * _MB}
+_QUIC_BULK_TARGETS = {"js": 1.0, "aioquic": 1.6}
+_QUIC_CONNECT = {"ours": 100, "js": 100, "aioquic": 50}
+_QUIC_RTT = {"ours": 1000, "js": 1000}
 
 ROWS = (
     Row("upload", "bulk upload, MB/s", "upload_mb_per_s", _BULK, True, digits=0, targets=_BULK_TARGETS),
@@ -66,6 +81,18 @@ ROWS = (
     Row("connect", "connect, ms", "connect_ms", _counts(100), targets={"js": 2.0}),
     Row("rtt", "new stream, 1 byte there and back, ms", "rtt_ms", _counts(2000, 500, 1000), targets={"js": 5.0}),
     Row("streams", "the same, 64 at a time, streams/s", "streams_per_s", _counts(20000, 2000, 5000), True, digits=0),
+    Row("quic-upload", "QUIC upload, MB/s", "upload_mb_per_s", _QUIC_BULK, True, digits=1, targets=_QUIC_BULK_TARGETS),
+    Row(
+        "quic-download",
+        "QUIC download, MB/s",
+        "download_mb_per_s",
+        _QUIC_BULK,
+        True,
+        digits=1,
+        targets=_QUIC_BULK_TARGETS,
+    ),
+    Row("quic-connect", "QUIC connect, ms", "connect_ms", _QUIC_CONNECT, targets={"aioquic": 1 / 1.5}),
+    Row("quic-rtt", "QUIC new stream, 1 byte there and back, ms", "rtt_ms", _QUIC_RTT),
     Row(
         "idle",
         "idle connection, listener, KiB",
@@ -94,9 +121,12 @@ ROWS = (
 
 def render(results: Mapping[str, Rounds]) -> str:
     """The table of `results`, by `Row.what`."""
-    head = ["", *COLUMNS, *(f"ours to {column}" for column in COMPARED)]
+    rows = [row for row in ROWS if row.what in results]
+    columns = [column for column in COLUMNS if any(column in row.counts for row in rows)]
+    compared = [column for column in COMPARED if column in columns]
+    head = ["", *columns, *(f"ours to {column}" for column in compared)]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
-    lines += [_line(row, results[row.what]) for row in ROWS if row.what in results]
+    lines += [_line(row, results[row.what], columns, compared) for row in rows]
     widths = [max(len(line[place]) for line in lines) for place in range(len(head))]
     return "\n".join("| " + " | ".join(map(_padded, line, widths)) + " |" for line in lines)
 
@@ -111,21 +141,21 @@ def missed(results: Mapping[str, Rounds]) -> list[str]:
         for column, target in row.targets.items():
             ratio = row.ratio(rounds, column)
             if ratio is None or ratio < target:
-                misses.append(f"{row.title}, ours to {column}: {_number(ratio, 2, 'x')}, wanted {target:g}")
+                misses.append(f"{row.title}, ours to {column}: {_number(ratio, 2, 'x')}, wanted {target:.3g}")
         best = row.best(rounds, "ours")
         if row.limit is not None and (best is None or best > row.limit):
             misses.append(f"{row.title}: {_number(best, row.digits)}, wanted {row.limit:g} at most")
     return misses
 
 
-def _line(row: Row, rounds: Rounds) -> list[str]:
+def _line(row: Row, rounds: Rounds, columns: Sequence[str], compared: Sequence[str]) -> list[str]:
     cells = [row.title]
-    for column in COLUMNS:
+    for column in columns:
         cell = _number(row.best(rounds, column), row.digits) if column in row.counts else ""
         cells.append(f"{cell} (at most {row.limit:g})" if row.limit is not None and column == "ours" else cell)
-    for column in COMPARED:
+    for column in compared:
         cell = _number(row.ratio(rounds, column), 2, "x") if column in row.counts else ""
-        cells.append(f"{cell} (wanted {row.targets[column]:g})" if column in row.targets else cell)
+        cells.append(f"{cell} (wanted {row.targets[column]:.3g})" if column in row.targets else cell)
     return cells
 
 
