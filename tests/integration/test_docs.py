@@ -21,6 +21,7 @@ from libp2p.peerstore.memory import PeerStoreConfig
 from libp2p.protocols.perf import PerfConfig
 from libp2p.swarm.dialer import DialerConfig
 from libp2p.swarm.swarm import SwarmConfig
+from libp2p.transports.quic import QuicConfig
 from libp2p.transports.tcp import TcpConfig
 from libp2p.transports.unix import UnixConfig
 from libp2p.transports.websocket import WebSocketConfig
@@ -34,6 +35,7 @@ CONFIGS: list[type[Any]] = [
     DialerConfig,
     TcpConfig,
     WebSocketConfig,
+    QuicConfig,
     UnixConfig,
     YamuxConfig,
     MplexConfig,

@@ -55,8 +55,9 @@ class Host:
     """A libp2p node. An async context manager: it listens when entered; everything it started is gone at the end.
 
     `key` is its identity (None: a fresh Ed25519 key); `listen_addrs` are where it listens. `transports`, `security` and
-    `muxers` are used in their order, best first; by default QUIC, TCP, WebSocket, Unix and memory; Noise and TLS; yamux (QUIC brings its own).
-    With a `private_network` it talks to nobody outside; a transport that can't be confined to it raises `ValueError`.
+    `muxers` are used in their order, best first; by default QUIC (which brings its own security and muxer), TCP,
+    WebSocket, Unix and memory; Noise and TLS; yamux. With a `private_network` it talks to nobody outside, not by QUIC
+    either; a transport that can't be confined to it raises `ValueError`.
     """
 
     def __init__(

@@ -11,6 +11,7 @@ from aioquic.tls import CipherSuite
 
 from ...identity import PrivateKey
 from ...security.tls.certificate import make_certificate
+from . import congestion
 from .config import INITIAL_DATAGRAM_SIZE, QuicConfig
 
 ALPN = "libp2p"
@@ -40,7 +41,7 @@ class Credentials:
             alpn_protocols=[ALPN],
             certificate=self._certificate,
             cipher_suites=_CIPHER_SUITES,
-            congestion_control_algorithm="cubic",
+            congestion_control_algorithm=congestion.NAME,
             connection_id_length=CONNECTION_ID_LENGTH,
             idle_timeout=settings.idle_timeout,
             is_client=is_dialer,

@@ -2,6 +2,7 @@
 
 Rules:
 - What is written in one tick of the loop leaves together.
+- A fault within a connection ends that connection.
 - One timer, which is set anew only when it must ring earlier; where it rings too early it is set again.
 - The connection exists from when the peer has proven who it is. A dialer is told of it only when the listener has
   accepted it, which the HANDSHAKE_DONE frame says: the dialer's own handshake is over before the listener has looked at
@@ -12,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -25,7 +27,7 @@ from aioquic.quic.events import (
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 
 from ...connection import Direction
-from ...errors import By
+from ...errors import By, ConnectionClosed
 from .closing import handshake_failure, reason_of
 from .config import QuicConfig
 from .datagrams import SocketAddress
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from .connection import QuicConnection
     from .endpoint import Endpoint
 
+
+logger = logging.getLogger(__name__)
 
 _LATE = 1e-6
 """Seconds that the timer rings behind the time asked for: the engine compares sums of rounded numbers, and by then what
@@ -85,16 +89,27 @@ class Driver:
         """Datagrams have arrived for this connection; `process` follows when all of a batch are there."""
         if local_ip is not None:
             self.local_ip = local_ip
-        self.engine.receive(data, size, addr, now)
+        if not self._gone.done():
+            try:
+                self.engine.receive(data, size, addr, now)
+            except Exception as error:
+                self._break(error)
         if self.connection is not None:
             self._move_keep_alive(now)
 
     def process(self) -> None:
         """Pass on what has happened, send what there is to send, set the timer."""
-        if self._gone.done():
-            return
+        if not self._gone.done():
+            try:
+                self._process()
+            except Exception as error:
+                self._break(error)
+
+    def _process(self) -> None:
         self._pass_on()
         self._check_handshake()
+        if self._gone.done():  # who was told has aborted it
+            return
         if self._goodbye is not None and (self.engine.is_delivered or self._loop.time() >= self._linger_until):
             self.engine.close(error_code=0, reason_phrase=self._goodbye)
         self._transmit()
@@ -129,8 +144,7 @@ class Driver:
 
     def drop(self) -> None:
         """End without a word: nothing that has come so far could be read."""
-        self._gone.set_result(None)
-        self._endpoint.retire(self)
+        self._end(ConnectionClosed("nothing that came could be read", by="local"))
 
     async def wait_gone(self) -> None:
         """Wait until the goodbye is sent."""
@@ -218,16 +232,28 @@ class Driver:
         self.process()
 
     def _finish(self) -> None:
-        """The engine is at its end: tell everybody, and let the endpoint forget it."""
+        """The engine is at its end."""
+        engine, event = self.engine, self.engine.close_event
+        by: By = "remote" if engine.is_closed_by_peer else "local"
+        self.failure = self.failure or engine.refusal or handshake_failure(event, by)
+        self._end(reason_of(event, by), self._last_sent if by == "local" and engine.is_established else None)
+
+    def _break(self, error: Exception) -> None:
+        """A fault of ours, or of aioquic's: it costs this connection, and nothing else."""
+        logger.error("the connection with %s is given up, by a fault", self.addr, exc_info=error)
+        self.failure = self.failure or error
+        self._end(ConnectionClosed(f"internal error: {error!r}", by="local", code=QuicErrorCode.INTERNAL_ERROR))
+
+    def _end(self, reason: ConnectionClosed, farewell: bytes | None = None) -> None:
+        """Tell everybody, and let the endpoint forget this connection. Once."""
+        if self._gone.done():
+            return
         if self._timer is not None:
             self._timer.cancel()
         self._gone.set_result(None)
-        engine, event = self.engine, self.engine.close_event
-        by: By = "remote" if engine.is_closed_by_peer else "local"
         if not self.established.done():
-            self.failure = self.failure or engine.refusal or handshake_failure(event, by)
-            self.established.set_exception(self.failure)
+            self.established.set_exception(self.failure or reason)
             self.established.exception()  # nobody may be waiting
         if self.connection is not None:
-            self.connection.lost(reason_of(event, by))
-        self._endpoint.retire(self, self._last_sent if by == "local" and engine.is_established else None)
+            self.connection.lost(reason)
+        self._endpoint.retire(self, farewell)

@@ -72,6 +72,9 @@ from .path_mtu import PathMtu
 MAX_HANDSHAKE_MESSAGE = 65_536
 """Bytes of one TLS message that are buffered; a libp2p certificate has less than a thousand, or with RSA two."""
 
+_MAX_REASON = 256
+"""Bytes of the words that we give as the reason of a close."""
+
 _KEY_LIFETIME = 1 << 22
 """Packets sent until the keys are renewed: half of what AES-GCM allows."""
 
@@ -79,6 +82,8 @@ _TURN = 16
 """Packets that one stream sends before the next one has its turn."""
 
 _BURST = 0.002
+_PACING_GAIN = 1.25
+"""By how much pacing is faster than a window a round trip, so that the window can be used up (RFC 9002, 7.7)."""
 _MAX_BURST = 64
 """Packets that are sent at once, at most: as many as one system call takes."""
 
@@ -161,7 +166,7 @@ class Pacer(QuicPacketPacer):
     """Lets go as many packets at once as belong to `_BURST` seconds."""
 
     def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
-        super().update_rate(congestion_window, smoothed_rtt)
+        super().update_rate(int(_PACING_GAIN * congestion_window), smoothed_rtt)
         assert self.packet_time is not None
         self.bucket_max = max(self.bucket_max, min(_BURST, _MAX_BURST * self.packet_time))
 
@@ -254,6 +259,12 @@ class Engine(QuicConnection):
     def host_cids(self) -> list[bytes]:
         """The connection ids by which the peer may address us now."""
         return [one.cid for one in self._host_cids]
+
+    def close(
+        self, error_code: int = QuicErrorCode.NO_ERROR, frame_type: int | None = None, reason_phrase: str = ""
+    ) -> None:
+        reason = reason_phrase.encode()[:_MAX_REASON].decode(errors="ignore")  # the frame must fit in a packet
+        super().close(error_code, frame_type, reason)
 
     # Streams
 
@@ -383,6 +394,13 @@ class Engine(QuicConnection):
             self.refusal = error
             raise tls.AlertBadCertificate(f"libp2p: {error}") from error
         self.remote_key = key
+
+    def _confirm_handshake(self) -> None:
+        super()._confirm_handshake()
+        # What only a handshake needs, 48 KiB of buffers first of all, would stay for as long as the connection.
+        self._crypto_buffers = {epoch: Buffer(capacity=0) for epoch in self._crypto_buffers}
+        self.tls._peer_certificate = None
+        self.tls._peer_certificate_chain = []
 
     def _parse_transport_parameters(self, data: bytes, from_session_ticket: bool = False) -> None:
         super()._parse_transport_parameters(data, from_session_ticket)
@@ -527,8 +545,9 @@ class Engine(QuicConnection):
         """What is to be sent now, and where to."""
         self._now = now
         datagrams = self.datagrams_to_send(now)
-        if self._handshake_confirmed and not self.is_over and (size := self.path_mtu.probe(now)) is not None:
-            datagrams.append((self._mtu_probe(size, now), self._network_paths[0].addr))
+        path = self._network_paths[0]
+        if self._handshake_confirmed and path.is_validated and not self.is_over and (size := self.path_mtu.probe(now)):
+            datagrams.append((self._mtu_probe(size, now), path.addr))
         return datagrams
 
     def _write_application(self, builder: QuicPacketBuilder, network_path: QuicNetworkPath, now: float) -> None:
