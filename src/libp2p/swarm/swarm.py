@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from weakref import WeakSet
 
 from ..connection import Connection, Direction, Listener, Stream, Transport
 from ..errors import ConnectionClosed, DialError, LimitExceeded, ListenError
@@ -68,6 +69,7 @@ class Swarm:
         self._dialer = Dialer(self._transports, resolver, self._config.dialer, own_addrs=lambda: self.listen_addrs)
         self._listeners: list[Listener] = []
         self._connections: dict[PeerId, list[Connection]] = {}
+        self._closing: WeakSet[Connection] = WeakSet()  # by us: they may still be saying goodbye
         self._count = 0
         self._closed = False
 
@@ -141,7 +143,7 @@ class Swarm:
             await self.stop_listening(listener)
         await self._dialer.close()
         async with asyncio.TaskGroup() as closing:
-            for connection in self.connections:
+            for connection in (*self.connections, *self._closing):
                 closing.create_task(connection.close("the host is shutting down"))
 
     # Accept: what listeners report
@@ -208,5 +210,7 @@ class Swarm:
             del self._connections[peer]
             self._peerstore.update_addrs(peer, CONNECTED_ADDR_TTL, RECENTLY_CONNECTED_ADDR_TTL)
             self._peerstore.unprotect(peer)
+        if reason.by == "local":
+            self._closing.add(connection)
         logger.debug("%r", connection)
         self._events.emit(ConnectionLost(connection, reason))
