@@ -26,6 +26,12 @@ def sockaddr(target: HostPort) -> tuple[str, int] | tuple[str, int, int, int]:
     return host, target.port, 0, (int(zone) if zone.isdigit() else socket.if_nametoindex(zone)) if zone else 0
 
 
+def is_on_ip(addr: Multiaddr, *rest: str) -> bool:
+    """Whether `addr`, with or without /p2p, is an IP address followed by `rest`, and nothing else."""
+    names = tuple(component.name for component in addr.without_peer())
+    return names in (("ip4", *rest), ("ip6", *rest), ("ip6zone", "ip6", *rest))
+
+
 def may_dial_from(bound: Multiaddr, target: HostPort) -> bool:
     """Whether a socket bound to `bound` leads to `target`, and back: one on all addresses, or both on the loopback."""
     if host_port(bound).family != target.family:

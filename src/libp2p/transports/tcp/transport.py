@@ -18,7 +18,7 @@ from ...identity import PeerId
 from ...io import time_limit
 from ...multiaddr import HostPort, Multiaddr, host_port
 from ...upgrader import StreamTransport
-from ..addresses import may_dial_from, reachable_addrs, sockaddr
+from ..addresses import is_on_ip, may_dial_from, reachable_addrs, sockaddr
 from ..inbound import InboundUpgrades
 from .connection import TcpConnection
 from .ports import CAN_SHARE, Lease, Opening, open_socket, ports_of, share_port
@@ -49,8 +49,7 @@ class Tcp(StreamTransport):
         self._listeners: list[TcpListener] = []
 
     def can_dial(self, addr: Multiaddr) -> bool:
-        names = [component.name for component in addr.without_peer()]
-        return names[-2:] in (["ip4", "tcp"], ["ip6", "tcp"]) and names[:-2] in ([], ["ip6zone"])
+        return is_on_ip(addr, "tcp")
 
     def can_listen(self, addr: Multiaddr) -> bool:
         return addr.peer_id_text is None and self.can_dial(addr)
