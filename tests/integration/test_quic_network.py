@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import sha256
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -18,7 +17,7 @@ from libp2p.host import Host, HostConfig
 from libp2p.host.identify import IdentifyConfig
 from libp2p.multiaddr import Multiaddr, host_port
 from libp2p.security.pnet import PrivateNetwork
-from libp2p.testing.conformance.tools import ends, raises, started
+from libp2p.testing.conformance.tools import cancel, ends, raises
 from libp2p.testing.network import Link, Network, Node
 from libp2p.transports.quic import Quic, QuicConfig
 
@@ -81,13 +80,15 @@ class World:
 async def world(link: Link, *, config: QuicConfig | None = None, seed: int = 1) -> AsyncIterator[World]:
     async with Network(seed=seed, link=link) as network:
         nodes = [network.node(ip) for ip in IPS[:2]]
-        async with host(nodes[1], f"/ip4/{IPS[1]}/udp/0/quic-v1", config=config) as listener:
-            async with host(nodes[0], config=config) as dialer:
-                dialed = await dialer.connect(listener.addrs[0])
-                (accepted,) = listener.connections
-                for one in (dialer, listener):
-                    one.handle("/digest")(digest)
-                yield World(network, nodes, [dialer, listener], [dialed, accepted])
+        async with (
+            host(nodes[1], f"/ip4/{IPS[1]}/udp/0/quic-v1", config=config) as listener,
+            host(nodes[0], config=config) as dialer,
+        ):
+            dialed = await dialer.connect(listener.addrs[0])
+            (accepted,) = listener.connections
+            for one in (dialer, listener):
+                one.handle("/digest")(digest)
+            yield World(network, nodes, [dialer, listener], [dialed, accepted])
         assert not any(node.ports._sockets for node in nodes), "sockets are left"
 
 
@@ -135,14 +136,26 @@ class TestBadLinks:
 
 
 class TestPathMtu:
-    @pytest.mark.parametrize(
-        ("mtu", "largest"), [(1300, 1280), (1308, 1280), (1480, 1452), (1500, 1452), (9000, 1452)]
-    )
+    @pytest.mark.parametrize("ip", [IPS[1], "fd00::2"])
+    async def test_the_smallest_path_that_quic_assumes(self, ip: str) -> None:
+        """ "QUIC assumes a minimum IP packet size of at least 1280 bytes" (RFC 9000, 14), headers included."""
+        async with Network(link=Link(latency=0.01, mtu=1280)) as network:
+            family = "ip6" if ":" in ip else "ip4"
+            async with (
+                host(network.node(ip), f"/{family}/{ip}/udp/0/quic-v1") as listener,
+                host(network.node("fd00::1" if ":" in ip else IPS[0])) as dialer,
+            ):
+                listener.handle("/digest")(digest)
+                connection = await ends(dialer.connect(listener.addrs[0]), within=10)
+                await ends(send_checked(connection, dialer, 100 * KB))
+
+    @pytest.mark.parametrize(("mtu", "largest"), [(1308, 1280), (1400, 1280), (1480, 1452), (1500, 1452), (9000, 1452)])
     async def test_datagrams_are_as_large_as_the_path_carries(self, mtu: int, largest: int) -> None:
-        """Probes that were lost are no datagrams in use: all of the second transfer must get through."""
+        """The headers of IPv4 and UDP take 28 bytes. On a path of 1,400 all that is left is what one begins with."""
         async with world(Link(latency=0.01, mtu=mtu)) as both:
             await ends(both.send_both_ways(100 * KB))
             await asyncio.sleep(10)
+            assert sum(size > largest for size in both.sizes) <= 3, "more than probes"
             both.sizes.clear()
             await ends(both.send_both_ways(100 * KB))
             assert max(both.sizes) == largest
@@ -153,33 +166,82 @@ class TestPathMtu:
             assert max(both.sizes) == 8900
 
     async def test_a_path_that_shrinks_amid_a_transfer(self) -> None:
-        link = Link(latency=0.01, bandwidth=MB)
-        async with world(link) as both:
+        """A black hole: small datagrams still get through, full ones do not."""
+        async with world(Link(latency=0.01, bandwidth=MB)) as both:
             sending = asyncio.ensure_future(both.send_both_ways(500 * KB))
             await asyncio.sleep(0.5)
             assert max(both.sizes) == 1452
-            both.network.set_link(*both.nodes, Link(latency=0.01, bandwidth=MB, mtu=1300))
+            both.network.set_link(*both.nodes, Link(latency=0.01, bandwidth=MB, mtu=1400))
             since = now()
-            await ends(sending, within=30)
-            print(f"recovered from the black hole within {now() - since:.1f} s")
-            assert not any(one.is_closed for one in both.connections)
+            await ends(sending, within=20)
+            print(f"recovered from the black hole and done within {now() - since:.1f} s")
+
+    @pytest.mark.parametrize("pause", [0.02, 0.05, 0.11, 1])
+    async def test_a_path_that_shrinks_amid_small_talk(self, pause: float) -> None:
+        """That small datagrams are acknowledged all the time does not hide that no full one is."""
+
+        async def talk(stream: Stream) -> None:
+            while True:
+                await asyncio.sleep(pause)
+                await stream.write(b"tick")
+                await stream.readexactly(4)
+
+        async with world(Link(latency=0.01)) as both:
+            dialer, listener = both.hosts
+
+            @listener.handle("/echo")
+            async def echo(stream: Stream) -> None:
+                async for chunk in stream:
+                    await stream.write(chunk)
+
+            small, large = [await dialer.new_stream(both.connections[0], "/echo") for _ in range(2)]
+            talking = asyncio.ensure_future(talk(small))
+            for round_trip in range(10):
+                if round_trip == 5:
+                    assert max(both.sizes) == 1452
+                    both.network.set_link(*both.nodes, Link(latency=0.01, mtu=1400))
+                await large.write(bytes(3000))
+                await ends(large.readexactly(3000), within=10)
+                await asyncio.sleep(0.05)
+            await cancel(talking)
 
 
 class TestChanges:
-    @pytest.mark.parametrize("side", [0, 1], ids=["dialer", "listener"])
-    async def test_a_nat_that_forgets_us_amid_a_transfer(self, side: int) -> None:
-        """The dialer's new port is learned from its packets. What a listener's machine sends from a new port is not
-        used for anything but reaching the peer, which goes on sending to the old one: only the dialer may move.
-        """
+    @pytest.mark.parametrize("times", [1, 3])
+    @pytest.mark.parametrize("directions", [(0,), (1,), (0, 1)], ids=["sends", "receives", "both"])
+    async def test_a_nat_that_forgets_the_dialer_amid_a_transfer(self, directions: tuple[int, ...], times: int) -> None:
+        """What the dialer sends next, and be it a question for a packet, tells the listener of its new port."""
+        async with world(Link(latency=0.01, bandwidth=MB)) as both:
+            sending = [
+                asyncio.ensure_future(send_checked(both.connections[side], both.hosts[side], MB)) for side in directions
+            ]
+            for _ in range(times):
+                await asyncio.sleep(0.2)
+                assert not any(task.done() for task in sending)
+                both.nodes[0].rebind()
+            since = now()
+            await ends(asyncio.gather(*sending), within=25)
+            print(f"done {now() - since:.1f} s behind the last rebinding")
+
+    async def test_a_new_port_whose_first_answers_are_lost(self) -> None:
+        """The listener may send three times what it gets from there (RFC 9000, 8), and it gets more all the time."""
         async with world(Link(latency=0.01, bandwidth=MB)) as both:
             sending = asyncio.ensure_future(both.send_both_ways(300 * KB))
             await asyncio.sleep(0.2)
-            assert not sending.done()
-            if side == 0:
-                both.nodes[0].rebind()
-            await ends(sending, within=20)
             both.nodes[0].rebind()
-            await ends(both.send_both_ways(10 * KB), within=20)
+            both.network.on_datagram = lambda data, source, target: source[0] != IPS[1]
+            await asyncio.sleep(0.5)
+            both.network.on_datagram = None
+            await ends(sending, within=10)
+
+    async def test_a_nat_that_forgets_a_quiet_dialer(self) -> None:
+        async with world(Link(latency=0.01)) as both:
+            for _ in range(5):
+                await asyncio.sleep(60)
+                both.nodes[0].rebind()
+                await asyncio.sleep(16)  # the dialer's next question for a packet
+                for connection, by in zip(both.connections, both.hosts, strict=True):
+                    await ends(send_checked(connection, by, 10 * KB))
 
     async def test_a_cut_of_five_seconds_is_survived(self) -> None:
         async with world(Link(latency=0.01, bandwidth=MB)) as both:
@@ -194,7 +256,10 @@ class TestChanges:
 
     async def test_a_cut_of_forty_seconds_ends_both_sides(self) -> None:
         async with world(Link(latency=0.01, bandwidth=MB)) as both:
-            sending = [asyncio.ensure_future(send_checked(one, by, 5 * MB)) for one, by in zip(both.connections, both.hosts, strict=True)]
+            sending = [
+                asyncio.ensure_future(send_checked(one, by, 5 * MB))
+                for one, by in zip(both.connections, both.hosts, strict=True)
+            ]
             await asyncio.sleep(0.3)
             both.network.cut(*both.nodes)
             since = now()
@@ -293,9 +358,7 @@ class TestReal:
             for one in (dialer, listener):
                 one.handle("/digest")(digest)
             since = now()
-            await asyncio.gather(
-                send_checked(dialed, dialer, 10 * MB, 1), send_checked(accepted, listener, 10 * MB, 2)
-            )
+            await asyncio.gather(send_checked(dialed, dialer, 10 * MB, 1), send_checked(accepted, listener, 10 * MB, 2))
             print(f"{20 / (now() - since):.0f} MB/s")
 
     @pytest.mark.parametrize(("wildcard", "loopback"), [("/ip4/0.0.0.0", "127.0.0.1"), ("/ip6/::", "::1")])

@@ -33,6 +33,9 @@ NEAR = Link(latency=0.005)
 LOSSY = Link(latency=0.01, loss=0.05, jitter=0.005, duplicate=0.05)
 SMALL = QuicConfig(stream_window=64 * KIB, max_stream_window=64 * KIB, connection_window=256 * KIB)
 
+TENTH = QuicConfig(stream_window=51 * KIB, max_stream_window=MIB, connection_window=3 * MIB // 2)
+"""The proportions of the defaults."""
+
 
 class Pair:
     """Both ends of a connection, served, and the network between them."""
@@ -51,7 +54,7 @@ class Pair:
 async def pair(
     config: QuicConfig | None = None, theirs: QuicConfig | None = None, *, link: Link = NEAR
 ) -> AsyncIterator[Pair]:
-    """A connection; `theirs` are the listener's settings, where they are not the dialer's. Sockets must be gone then."""
+    """A connection; `theirs` are the listener's settings, where they differ. At the end no socket may be left."""
     async with Network(seed=3, link=link) as network:
         nodes = network.node("10.0.0.1"), network.node("10.0.0.2")
         dialing, listening = (
@@ -161,7 +164,8 @@ class TestManyStreams:
             await stream.write(b"last")
             accepted = [await ends(both.listener.accepted.get()) for _ in range(1024)]
             assert await ends(accepted[-1].readexactly(4)) == b"last"
-            assert await is_held(opening := asyncio.ensure_future(connection.open_stream()))
+            opening = asyncio.ensure_future(connection.open_stream())
+            assert await is_held(opening)
             await cancel(opening)
 
     @pytest.mark.parametrize("moment", ["while it waits", "when its turn has come"])
@@ -263,6 +267,25 @@ class TestEnds:
             for side in both.sides:
                 await side.until_streams_are_gone()
 
+    @pytest.mark.parametrize("end", ["close", "reset"])
+    async def test_a_peer_that_does_not_stop_sending_gets_no_more_window(self, end: str) -> None:
+        """What it sends is dropped, and takes nothing away from other streams."""
+        async with pair(SMALL) as both:
+            for _ in range(8):
+                rude, theirs = await both.dialer.stream_to(both.listener)
+                rude.lane.sender.reset = lambda error_code: None  # type: ignore[attr-defined]
+                rude.stop_received = lambda code: None  # type: ignore[attr-defined]
+                if end == "close":
+                    await theirs.close()
+                else:
+                    theirs.reset()
+                assert await flood(rude, 4 * MIB) <= 2 * SMALL.stream_window + LOCAL
+                assert theirs.incoming.available == 0
+            ours, theirs = await both.dialer.stream_to(both.listener)
+            writing = asyncio.ensure_future(ours.write(pattern(MIB)))
+            await drain(theirs, MIB)
+            await writing
+
 
 class TestBackPressure:
     async def test_a_writer_is_held_at_the_window_and_a_little(self) -> None:
@@ -273,10 +296,12 @@ class TestBackPressure:
             assert stream_window - 8 * KIB <= held_at <= stream_window + LOCAL
             assert theirs.incoming.available <= stream_window
 
-    @pytest.mark.parametrize("stopped", [1, 20])
-    async def test_readers_that_stop_for_a_minute_lose_nothing_and_hold_nobody(self, stopped: int) -> None:
-        size = 600 * KIB
-        async with pair() as both:
+    @pytest.mark.parametrize(("stopped", "config"), [(1, QuicConfig()), (20, TENTH)], ids=["one", "twenty"])
+    async def test_readers_that_stop_for_a_minute_lose_nothing_and_hold_nobody(
+        self, stopped: int, config: QuicConfig
+    ) -> None:
+        size = config.stream_window + 88 * KIB
+        async with pair(config) as both:
             slow = [await both.dialer.stream_to(both.listener) for _ in range(stopped)]
             writing = [asyncio.ensure_future(ours.write(pattern(size + LOCAL))) for ours, _ in slow]
             quick, read = await both.dialer.stream_to(both.listener)
@@ -305,18 +330,22 @@ class TestBackPressure:
 
 
 class TestWindows:
-    async def test_a_fast_reader_on_a_long_fat_link_fills_it(self) -> None:
-        bandwidth, size = 10_000_000, 40_000_000
-        async with pair(link=Link(latency=0.05, bandwidth=bandwidth)) as both:
+    @pytest.mark.parametrize("config", [QuicConfig(), TENTH], ids=["default", "a tenth"])
+    async def test_a_fast_reader_on_a_long_fat_link_fills_it(self, config: QuicConfig) -> None:
+        """1 MB is under way. With a tenth of the default windows it is as on a link of 50 MB/s with them: the largest
+        window is just what the link holds.
+        """
+        bandwidth, size = 5_000_000, 12_000_000
+        async with pair(config, link=Link(latency=0.1, bandwidth=bandwidth)) as both:
             ours, theirs = await both.dialer.stream_to(both.listener)
             writing = asyncio.ensure_future(ours.write(bytes(size)))
-            await theirs.readexactly(size // 2)
+            await ends(theirs.readexactly(size // 2))
             since = asyncio.get_running_loop().time()
-            await theirs.readexactly(size // 2)
+            await ends(theirs.readexactly(size // 2))
             rate = size // 2 / (asyncio.get_running_loop().time() - since)
             await writing
             assert rate > 0.7 * bandwidth
-            assert QuicConfig().stream_window < window(theirs) <= QuicConfig().max_stream_window
+            assert config.stream_window < window(theirs) <= config.max_stream_window
 
     async def test_no_window_grows_beyond_its_maximum(self) -> None:
         config = QuicConfig(stream_window=64 * KIB, max_stream_window=200 * KIB)
@@ -387,11 +416,21 @@ async def half_read(ours: Stream, theirs: Stream) -> None:
 
 class TestCredit:
     @pytest.mark.parametrize(
-        "end", [fin, reset_by_writer, reset_by_reader, reset_in_flight, reset_when_over, closed_by_reader, half_read]
+        ("end", "link"),
+        [
+            (fin, NEAR),
+            (reset_by_writer, NEAR),
+            (reset_by_writer, LOSSY),  # some of the bytes never arrive
+            (reset_by_reader, NEAR),
+            (reset_in_flight, NEAR),
+            (reset_when_over, NEAR),
+            (closed_by_reader, NEAR),
+            (half_read, NEAR),
+        ],
     )
-    async def test_unread_bytes_of_streams_that_ended_are_given_back(self, end: Any) -> None:
+    async def test_unread_bytes_of_streams_that_ended_are_given_back(self, end: Any, link: Link) -> None:
         """2,000 streams with 4 KiB unread each would fill the window of 256 KiB thirty times."""
-        async with pair(SMALL) as both:
+        async with pair(SMALL, link=link) as both:
 
             async def one(_: int) -> None:
                 ours = await both.dialer.connection.open_stream()
@@ -447,7 +486,7 @@ class TestCloses:
 
     async def test_abort_tells_the_peer_why(self) -> None:
         async with pair() as both:
-            ours, theirs = await both.dialer.stream_to(both.listener)
+            _, theirs = await both.dialer.stream_to(both.listener)
             reading = await started(theirs.read(1))
             both.dialer.connection.abort("had enough")
             reason = await ends(both.listener.connection.wait_closed())
@@ -570,7 +609,9 @@ async def test_a_host_ends_with_the_connections_that_are_being_closed(goes_on: b
     """They wait for a dead peer: the host waits with them, for `linger` at most."""
     async with Network(seed=1, link=NEAR) as network:
         nodes = network.node("10.0.0.1"), network.node("10.0.0.2")
-        async with Host(transports=[Quic(open_socket=nodes[1].udp())], listen_addrs=["/ip4/0.0.0.0/udp/0/quic-v1"]) as b:
+        async with Host(
+            transports=[Quic(open_socket=nodes[1].udp())], listen_addrs=["/ip4/0.0.0.0/udp/0/quic-v1"]
+        ) as b:
             async with Host(transports=[Quic(open_socket=nodes[0].udp())]) as a:
                 connection = await ends(a.connect(b.addrs[0]))
                 await asyncio.sleep(1)

@@ -13,8 +13,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from heapq import heappop, heappush
+from importlib import import_module
 from importlib.metadata import version
+from math import ceil
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import pytest
@@ -33,9 +36,12 @@ from libp2p.errors import PeerIdMismatch
 from libp2p.identity import PrivateKey
 from libp2p.testing.conformance.tools import pattern
 from libp2p.transports.quic import QuicConfig
-from libp2p.transports.quic import engine as engine_module
+from libp2p.transports.quic import engine as package
 from libp2p.transports.quic.credentials import Credentials
-from libp2p.transports.quic.engine import MAX_HANDSHAKE_MESSAGE, Engine, Lane
+from libp2p.transports.quic.engine import Engine, Lane
+from libp2p.transports.quic.engine.handshake import MAX_HANDSHAKE_MESSAGE
+
+MODULES = [import_module(f"{package.__name__}.{info.name}") for info in iter_modules(package.__path__)]
 
 DIALER, LISTENER = PrivateKey.generate(), PrivateKey.generate()
 SETTINGS = QuicConfig()
@@ -194,7 +200,7 @@ class Pair:
         if at > until:
             return False
         self.now = max(self.now, at)
-        if arrival <= self.now:
+        while self._under_way and self._under_way[0][0] <= self.now:
             _, _, to, datagram = heappop(self._under_way)
             to.take(datagram, self.other(to).addr, self.now)
         for timer, end in timers:
@@ -229,12 +235,13 @@ class Pair:
             end.quic.finish(lane)
         return lane.id
 
-    def transfer(self, end: End, size: int, seconds: float = 60.0) -> None:
-        """Send `size` bytes and the end of the stream; they must arrive, as they are."""
+    def transfer(self, end: End, size: int, seconds: float = 60.0) -> int:
+        """Send `size` bytes and the end of a stream, which is returned; they must arrive, as they are."""
         to, data = self.other(end), pattern(size)
         stream_id = self.send(end, data)
         self.run(lambda: stream_id in to.ended, seconds)
         assert to.data[stream_id] == data
+        return stream_id
 
     def frames(self, to: End, datagram: bytes) -> list[tuple[int, ...]]:
         """The frames of a 1-RTT packet that goes to `to`: the kind, and the numbers up to the bytes."""
@@ -308,7 +315,8 @@ PRIVATE: dict[str, str] = {
     "aioquic": "_buffer",
     "connection": """
         _ack_delay _ack_eliciting_sent_since_receipt _close_at _close_event _close_pending _configuration
-        _crypto_streams _cryptos _events _get_or_create_stream_for_send _handle_max_data_frame
+        _confirm_handshake _crypto_buffers _crypto_streams _cryptos _events _get_or_create_stream_for_send
+        _consume_peer_cid _handle_max_data_frame _peer_cid_available _replenish_connection_ids
         _handle_max_stream_data_frame _handshake_complete _handshake_confirmed _handshake_done_pending _host_cids
         _idle_timeout _initialize _is_client _local_max_data _local_max_streams_bidi _local_max_streams_uni
         _local_next_stream_id_bidi _loss _max_datagram_size _network_paths _on_connection_limit_delivery _pacing_at
@@ -326,7 +334,7 @@ PRIVATE: dict[str, str] = {
         _request_client_certificate _server_handle_certificate _supported_groups
     """,
     "sender": "_acked _buffer _buffer_fin _buffer_start _buffer_stop _pending _pending_eof _reset_error_code",
-    "receiver": "_buffer_start _final_size",
+    "receiver": "_buffer_start _final_size _stop_error_code",
     "builder": """
         _datagram_needs_padding _datagrams _end_packet _flight_bytes _packet _packet_number _packets _total_bytes
     """,
@@ -372,7 +380,7 @@ def test_private_name_exists(plain: dict[str, Any], owner: str, name: str) -> No
 
 def test_list_of_private_names_is_complete() -> None:
     used = set()
-    for node in ast.walk(ast.parse(inspect.getsource(engine_module))):
+    for node in (node for module in MODULES for node in ast.walk(ast.parse(inspect.getsource(module)))):
         match node:
             case ast.Attribute(attr=name) | ast.FunctionDef(name=name):
                 used.add(name)
@@ -381,10 +389,10 @@ def test_list_of_private_names_is_complete() -> None:
     used = {name for name in used if name.startswith("_") and not name.startswith("__")}
     pair = Pair(listener=QuicConnection, handshake=False)
     ours = set(dir(pair.dialer.quic)) - set(dir(pair.listener.quic))
-    ours |= {name for name, value in vars(engine_module).items() if value is not None}
+    ours |= {name for module in MODULES for name, value in vars(module).items() if value is not None}
     listed = {name for _, name in NAMES}
-    assert used - ours - listed == set(), "PRIVATE lacks names of aioquic that engine.py uses"
-    assert listed - used == set(), "PRIVATE has names that engine.py no longer uses"
+    assert used - ours - listed == set(), "PRIVATE lacks names of aioquic that the engine uses"
+    assert listed - used == set(), "PRIVATE has names that the engine no longer uses"
 
 
 def test_installed_aioquic_is_the_pinned_one() -> None:
@@ -473,8 +481,14 @@ def test_listener_takes_other_groups(group: tls.Group) -> None:
 
 
 def test_handshake_message_is_bounded() -> None:
+    class Verbose(QuicConnection):
+        def _initialize(self, peer_cid: bytes) -> None:
+            super()._initialize(peer_cid)
+            self._crypto_buffers[tls.Epoch.HANDSHAKE] = Buffer(capacity=1 << 20)
+
     chain = [LISTENING.for_listener.certificate] * (MAX_HANDSHAKE_MESSAGE // 300)
-    pair = Pair(listening=replace(LISTENING.for_listener, certificate_chain=chain), handshake=False)
+    wordy = replace(LISTENING.for_listener, certificate_chain=chain)
+    pair = Pair(listener=Verbose, listening=wordy, handshake=False)
     pair.run(lambda: pair.dialer.quic.close_event is not None)
     assert pair.dialer.quic.close_event.error_code == 0x100 + tls.AlertDescription.decode_error
     assert str(MAX_HANDSHAKE_MESSAGE) in pair.dialer.quic.close_event.reason_phrase
@@ -489,12 +503,12 @@ def test_windows_move_with_reading_only() -> None:
     stream_id = pair.send(pair.dialer, pattern(size))
     pair.settle()
     assert len(pair.listener.data[stream_id]) == SMALL.stream_window
-    pair.listener.read(stream_id, pair.now, 20_000)
+    pair.listener.read(stream_id, pair.now, 10_000)
     pair.settle()
     assert len(pair.listener.data[stream_id]) == SMALL.stream_window  # not worth telling yet
-    pair.listener.read(stream_id, pair.now, 20_000)
+    pair.listener.read(stream_id, pair.now, 10_000)
     pair.settle()
-    assert len(pair.listener.data[stream_id]) == SMALL.stream_window + 40_000
+    assert len(pair.listener.data[stream_id]) == SMALL.stream_window + 20_000
     pair.listener.reads = True
     pair.listener.pass_on(pair.now)
     pair.run(lambda: stream_id in pair.listener.ended)
@@ -513,6 +527,9 @@ def test_window_of_the_connection_holds_all_streams() -> None:
     streams = [pair.send(pair.dialer, pattern(size)) for _ in range(4)]
     pair.settle()
     assert sum(map(len, pair.listener.data.values())) == SMALL.connection_window
+    done = sum(pair.listener.read(stream_id, pair.now, 15_000) for stream_id in streams)
+    pair.settle()
+    assert sum(map(len, pair.listener.data.values())) == SMALL.connection_window + done
     pair.listener.reads = True
     pair.listener.pass_on(pair.now)
     pair.run(lambda: pair.listener.ended == set(streams))
@@ -526,16 +543,20 @@ def test_window_grows_for_a_fast_reader() -> None:
     assert SETTINGS.stream_window < window.size <= SETTINGS.max_stream_window
 
 
-def test_more_than_the_window_is_an_error() -> None:
+@pytest.mark.parametrize("streams", [1, 3])
+def test_more_than_the_window_is_an_error(streams: int) -> None:
+    """Of a stream, or of the connection."""
     pair = Pair(SMALL)
     pair.listener.reads = False
     pair.dialer.quic._remote_max_data = 1 << 30
-    lane = pair.dialer.open(pair.now)
-    lane.quic.max_stream_data_remote = 1 << 30
-    pair.dialer.quic.write(lane, bytes(100_000))
+    for _ in range(streams):
+        lane = pair.dialer.open(pair.now)
+        lane.quic.max_stream_data_remote = 1 << 30
+        pair.dialer.quic.write(lane, bytes(60_000 if streams > 1 else 100_000))
     pair.run(lambda: pair.dialer.quic.is_over, 1.0)
     assert pair.dialer.quic.close_event.error_code == 0x3  # FLOW_CONTROL_ERROR
-    assert len(pair.listener.data[lane.id]) <= SMALL.stream_window
+    assert max(map(len, pair.listener.data.values())) <= SMALL.stream_window
+    assert sum(map(len, pair.listener.data.values())) <= SMALL.connection_window
 
 
 def test_streams_are_bounded_and_granted_again_as_they_end() -> None:
@@ -574,9 +595,8 @@ def test_lost_max_streams_is_sent_again(count: int) -> None:
     lost = pair.drop(Frame.MAX_STREAMS_BIDI, count=count)
     for _ in range(4):
         pair.run(lambda: pair.dialer.quic.can_open, 10.0)
-        pair.transfer(pair.dialer, 100)
-        lane = next(iter(pair.listener.quic.lanes.values()))
-        pair.listener.quic.finish(lane)
+        stream_id = pair.transfer(pair.dialer, 100)
+        pair.listener.quic.finish(pair.listener.streams[stream_id])
     assert len(lost) == count
 
 
@@ -604,7 +624,10 @@ def test_lost_end_of_a_stream_is_sent_again(size: int, count: int) -> None:
     lost: list[int] = []
 
     def link(to: End, datagram: bytes) -> list[float]:
-        if any(frame[0] == Frame.STREAM_BASE and frame[-1] for frame in pair.frames(to, datagram)) and len(lost) < count:
+        if (
+            any(frame[0] == Frame.STREAM_BASE and frame[-1] for frame in pair.frames(to, datagram))
+            and len(lost) < count
+        ):
             lost.append(1)
             return []
         return [pair.latency]
@@ -612,6 +635,37 @@ def test_lost_end_of_a_stream_is_sent_again(size: int, count: int) -> None:
     pair.link = link
     pair.transfer(pair.dialer, size)
     assert len(lost) == count
+
+
+def test_bulk_that_is_acknowledged_after_the_end_of_its_stream() -> None:
+    pair = Pair()
+    lane = pair.dialer.open(pair.now)
+    pair.dialer.quic.write(lane, bytes(5000))
+    capacity = max(
+        frame[3] for datagram in pair.transmit(pair.dialer) for frame in pair.frames(pair.listener, datagram)
+    )
+    pair.settle(0.1)
+    pair.dialer.quic.write(lane, bytes(2 * capacity))
+    pair.link = lambda to, datagram: []
+    assert len(pair.transmit(pair.dialer)) == 2
+    pair.link = lambda to, datagram: [pair.latency]
+    pair.dialer.quic.finish(lane)
+    pair.settle()
+    assert len(pair.listener.data[lane.id]) == 5000 + 2 * capacity
+    assert lane.id in pair.listener.ended
+    assert lane.sender.is_finished
+    assert lane.is_delivered
+
+
+def test_packet_numbers_of_more_than_two_bytes() -> None:
+    pair = Pair()
+    for _ in range(8):
+        pair.dialer.quic._packet_number += 30_000
+        pair.dialer.quic.send_ping(0)
+        number = pair.dialer.quic._packet_number
+        pair.settle(0.1)
+        assert pair.listener.quic._spaces[ONE_RTT].largest_received_packet >= number
+        assert pair.dialer.quic._loss.bytes_in_flight == 0
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -630,7 +684,12 @@ def test_bulk_survives_a_bad_link(seed: int) -> None:
 def state_of(end: End) -> tuple[Any, ...]:
     quic = end.quic
     lanes = {
-        lane.id: (lane.receiver._buffer_start, lane.receiver.highest_offset, lane.receiver.is_finished, lane.window.read)
+        lane.id: (
+            lane.receiver._buffer_start,
+            lane.receiver.highest_offset,
+            lane.receiver.is_finished,
+            lane.window.read,
+        )
         for lane in end.streams.values()
     }
     space = quic._spaces[ONE_RTT]
@@ -692,6 +751,8 @@ def test_duplicates_and_forgeries_change_nothing(fast: bool, monkeypatch: pytest
         pair.listener.take(datagram[:-1] + bytes((datagram[-1] ^ 1,)), pair.dialer.addr, pair.now)
     assert state_of(pair.listener) == before
     assert pair.listener.data[stream_id] == pattern(5000)
+    pair.now += 1.0
+    assert ack_of(pair) is None
 
 
 @pytest.mark.parametrize("lossy", [False, True])
@@ -732,6 +793,28 @@ def test_streams_take_turns() -> None:
     pair.run(lambda: sum(len(pair.listener.data[one]) for one in streams) > 300_000)
     counts = [len(pair.listener.data[one]) for one in streams]
     assert max(counts) - min(counts) <= 3 * 16 * SETTINGS.max_datagram_size
+
+
+def test_peer_whose_address_changes() -> None:
+    """As that of a dialer behind a NAT does: the listener asks whether it is there, and answers there."""
+    pair = Pair()
+    pair.dialer.addr = ("10.9.9.9", 9)
+    stream_id = pair.send(pair.dialer, pattern(20_000), fin=False)
+    to = set()
+    datagrams = pair.listener.quic.datagrams
+
+    def recorded(now: float) -> Any:
+        out = datagrams(now)
+        to.update(addr for _, addr in out)
+        return out
+
+    pair.listener.quic.datagrams = recorded
+    pair.run(lambda: len(pair.listener.data[stream_id]) == 20_000)
+    pair.settle()
+    assert to == {pair.dialer.addr}
+    path = pair.listener.quic._network_paths[0]
+    assert path.addr == pair.dialer.addr
+    assert path.is_validated
 
 
 # Acknowledgements, and pacing
@@ -796,6 +879,7 @@ def test_acknowledgement_alone_is_not_acknowledged() -> None:
 def test_bursts_are_bounded() -> None:
     pair = Pair(QuicConfig(stream_window=10 << 20), latency=0.02)
     lane = pair.dialer.open(pair.now)
+    pair.link = lambda to, datagram: [(ceil((pair.now + pair.latency) * 200)) / 200 - pair.now]  # acks come together
     bursts: list[tuple[float, int, float]] = []
     datagrams = pair.dialer.quic.datagrams
 
@@ -823,7 +907,7 @@ def test_keys_are_renewed_in_a_transfer(who: str, loss: float, monkeypatch: pyte
     pair = Pair(latency=0.002)
     if loss:
         pair.spoil(loss=loss, jitter=0.0, seed=9)
-    monkeypatch.setattr(engine_module, "_KEY_LIFETIME", 150)
+    monkeypatch.setattr(f"{package.__name__}.sending._KEY_LIFETIME", 150)
     renewals = {end: count_renewals(end) for end in pair.ends}
     ends = pair.ends if who == "both" else (getattr(pair, who),)
     streams = [(end, pair.send(end, pattern(1_200_000))) for end in ends]
@@ -852,7 +936,7 @@ def test_plain_aioquic_renews_the_keys(plain: str) -> None:
     engine = pair.other(peer)
     up, down = pair.send(engine, pattern(200_000)), pair.send(peer, pattern(200_000))
     pair.settle(0.05)
-    assert not (peer.ended or engine.ended)
+    assert peer.ended == engine.ended == set()
     peer.quic.request_key_update()
     pair.run(lambda: up in peer.ended and down in engine.ended)
     assert (peer.data[up], engine.data[down]) == (pattern(200_000), pattern(200_000))
@@ -921,9 +1005,7 @@ def test_black_hole_takes_the_size_back() -> None:
 
 
 @pytest.mark.parametrize(("maximum", "size"), [(1200, 1200), (1280, 1280), (1300, 1300), (1452, 1452), (65_527, 1452)])
-def test_datagrams_are_no_larger_than_the_peer_takes(
-    maximum: int, size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_datagrams_are_no_larger_than_the_peer_takes(maximum: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """ "Endpoints SHOULD NOT send larger": max_udp_payload_size (RFC 9000, 18.2)."""
 
     class Modest(QuicConnection):
@@ -1020,9 +1102,7 @@ def seal(pair: Pair, plain: bytes, *, number_size: int = 2) -> bytes:
         pytest.param(bytes(4) + b"\x3f", 0x7, id="unknown frame"),
         pytest.param(b"\x08\x01" + bytes(30), 0x5, id="a stream that only we may open"),
         pytest.param(b"\x08\x02" + bytes(30), 0x4, id="a stream in one direction"),
-        pytest.param(b"\x08\x51\x00" + bytes(30), 0x4, id="too many streams")
-        if False
-        else pytest.param(b"\x08\x80\x00\x10\x00" + bytes(30), 0x4, id="too many streams"),
+        pytest.param(b"\x08\x80\x00\x10\x00" + bytes(30), 0x4, id="too many streams"),
         pytest.param(b"\x0c\x00\x84\x00\x00\x00" + bytes(30), 0x3, id="beyond the stream's window"),
         pytest.param(b"\x0e\x00\x00\x7f\xff" + bytes(30), 0x7, id="longer than the packet"),
         pytest.param(b"\x04\x00\x00\x84\x00\x00\x00", 0x3, id="reset beyond the window"),
@@ -1031,9 +1111,7 @@ def seal(pair: Pair, plain: bytes, *, number_size: int = 2) -> bytes:
     ],
 )
 @pytest.mark.parametrize("fast", [True, False])
-def test_bad_packet_closes_the_connection(
-    plain: bytes, code: int, fast: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bad_packet_closes_the_connection(plain: bytes, code: int, fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not fast:
         monkeypatch.setattr(Engine, "_receive_fast", lambda *args: False)
     pair = Pair()
@@ -1064,8 +1142,7 @@ def test_connection_ids_in_a_strange_order() -> None:
         quic._peer_cid.cid = cid
         take(b"\x01" + bytes(4))
     take(new_cid(30, 30))
-    pair.settle()
-    assert not pair.listener.quic.is_over or pair.listener.quic.close_event.error_code
+    assert pair.listener.quic.close_event.error_code  # which one, the RFC does not say
 
 
 def test_draining_is_short_even_when_bytes_came_with_the_goodbye() -> None:
@@ -1074,11 +1151,9 @@ def test_draining_is_short_even_when_bytes_came_with_the_goodbye() -> None:
     datagrams = [datagram for datagram, _ in pair.dialer.quic.datagrams(pair.now)]
     pair.dialer.quic.close(0, None, "")
     datagrams += [datagram for datagram, _ in pair.dialer.quic.datagrams(pair.now)]
-    size = max(map(len, datagrams))
     assert len(datagrams) == 2
     quic = pair.listener.quic
     quic.receive(b"".join(datagrams), len(datagrams[0]), pair.dialer.addr, pair.now)
-    assert size == len(datagrams[0])
     assert quic.is_closed_by_peer
     assert quic.get_timer() <= pair.now + 3 * quic.probe_timeout  # RFC 9000, 10.2
     assert stream_id not in pair.listener.data

@@ -11,7 +11,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aioquic._buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.packet import encode_quic_version_negotiation, pull_quic_header
 from aioquic.tls import Epoch
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -31,7 +33,8 @@ from libp2p.testing.network import Link, Network, Node
 from libp2p.transports.quic import Quic, QuicConfig, endpoint
 from libp2p.transports.quic.credentials import Credentials
 from libp2p.transports.quic.endpoint import Endpoint
-from libp2p.transports.quic.engine import MAX_HANDSHAKE_MESSAGE, Engine
+from libp2p.transports.quic.engine import Engine
+from libp2p.transports.quic.engine.handshake import MAX_HANDSHAKE_MESSAGE
 from libp2p.transports.quic.transport import QuicListener
 from libp2p.upgrader import Upgrader
 
@@ -42,6 +45,18 @@ Change = Callable[[QuicConfiguration, PrivateKey], None]
 CertificateAndKey = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 
 
+class FailureReports(Reports):
+    """Also where connections came from that failed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addrs: list[tuple[str, str]] = []
+
+    def connection_failed(self, local_addr: Multiaddr, remote_addr: Multiaddr, error: Exception) -> None:
+        super().connection_failed(local_addr, remote_addr, error)
+        self.addrs.append((str(local_addr), str(remote_addr)))
+
+
 class Peers:
     """A dialer and a listener, 50 ms apart."""
 
@@ -50,7 +65,7 @@ class Peers:
         self.network = Network(seed=3, link=Link(latency=0.05))
         self.near, self.far = self.network.node("10.0.0.1"), self.network.node("10.0.0.2")
         self.dialer, self.transport = self._quic(DIALER, self.near), self._quic(LISTENER, self.far)
-        self.reports = Reports()
+        self.reports = FailureReports()
         self.listener: QuicListener
 
     def _quic(self, key: PrivateKey, node: Node) -> Quic:
@@ -252,6 +267,8 @@ async def test_a_bad_dialer_is_refused_and_learns_why(case: Refused, engines: li
         assert dialer.is_closed_by_peer
         assert not listener.is_closed_by_peer
         assert dialer.close_event.error_code == listener.close_event.error_code == 0x100 + case.alert
+        local = str(peers.listener.addrs[0])
+        assert peers.reports.addrs == [(local, "/ip4/10.0.0.1/udp/49152/quic-v1")]
 
 
 @pytest.mark.parametrize("case", BAD_SERVERS, ids=name_of)
@@ -310,6 +327,41 @@ async def test_oversized_handshake_message(size: int, bad_side: str, monkeypatch
         assert "a handshake message has more than 65536 bytes" in str(await peers.failed())
 
 
+@pytest.mark.parametrize("versions", [(0x6B3343CF,), (0xFF00001D, 0x1A2A3A4A)])
+async def test_a_listener_of_other_versions(versions: tuple[int, ...]) -> None:
+    async with meeting() as peers:
+
+        def answer(data: bytes, source: Any, target: Any) -> bool:
+            header = pull_quic_header(Buffer(data=data))
+            packet = encode_quic_version_negotiation(header.destination_cid, header.source_cid, list(versions))
+            peers.network.inject(packet, target, source)
+            return False
+
+        peers.network.on_datagram = answer
+        with pytest.raises(ConnectionClosed, match="version"):
+            await ends(peers.dial(), within=0.1)
+
+
+async def test_who_is_not_on_the_path_can_not_end_a_dial() -> None:
+    """Retry packets without their integrity tag, and what can't be read, are dropped."""
+    async with meeting() as peers:
+
+        def forge(data: bytes, source: Any, target: Any) -> bool:
+            if source[0] == "10.0.0.1" and data[0] & 0x80:
+                cid = pull_quic_header(Buffer(data=data)).source_cid
+                for packet in (
+                    b"\xf0\0\0\0\1\x08" + cid + b"\x08" + bytes(8) + b"token" + bytes(16),
+                    b"\xc0\0\0\0\1\x08" + cid + b"\x08" + bytes(8) + b"\0\x44\xb0" + bytes(1200),
+                    b"\x40" + cid + bytes(30),
+                ):
+                    peers.network.inject(packet, target, source)
+            return True
+
+        peers.network.on_datagram = forge
+        dialed = await ends(peers.dial(), within=0.3)
+        await ends(dialed.close())
+
+
 # When a dial returns
 
 
@@ -317,8 +369,8 @@ async def test_a_dial_returns_when_the_listener_has_accepted(engines: list[Engin
     """What the listener says from then on is held back: the dialer's own handshake is over, its dial is not."""
     async with meeting() as peers:
         hold = True
-        peers.network.on_datagram = lambda data, source, _: not (
-            hold and source[0] == "10.0.0.2" and not peers.reports.opened.empty()
+        peers.network.on_datagram = lambda data, source, _: (
+            not (hold and source[0] == "10.0.0.2" and not peers.reports.opened.empty())
         )
         dialing = await started(peers.dial())
         accepted = await ends(peers.reports.opened.get())
@@ -354,6 +406,21 @@ async def test_a_refusal_that_is_lost(engines: list[Engine]) -> None:
         with pytest.raises(StageTimeout):
             await ends(peers.dial(), within=11)
         await peers.failed()
+
+
+async def test_a_connection_that_is_aborted_as_it_is_reported() -> None:
+    async with meeting() as peers:
+        report = peers.reports.connection_opened
+
+        def refuse(connection: Connection) -> None:
+            report(connection)
+            connection.abort("no room")
+
+        peers.reports.connection_opened = refuse  # type: ignore[method-assign]
+        with pytest.raises(ConnectionClosed, match="closed by the peer: no room"):
+            await ends(peers.dial(), within=0.3)
+        accepted = peers.reports.opened.get_nowait()
+        assert accepted.is_closed
 
 
 # Time limits
@@ -440,11 +507,9 @@ async def test_a_dial_that_is_cancelled_under_way(moment: float) -> None:
         await cancel(dialing)
         assert not peers.near.ports._sockets
         report = await ends(peers.reports.everything.get(), within=0.2)
-        if isinstance(report, Connection):
-            await ends(report.wait_closed(), within=0.2)
-            report = report.close_reason
-        assert isinstance(report, ConnectionClosed)
-        assert report.by == "remote"
+        end = await ends(report.wait_closed(), within=0.2) if isinstance(report, Connection) else report
+        assert isinstance(end, ConnectionClosed)
+        assert end.by == "remote"
 
 
 async def test_dials_that_are_cancelled_beside_others() -> None:

@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 from ...multiaddr import Multiaddr, from_socket_address, host_port
-from ..addresses import sockaddr
+from ..addresses import is_on_ip, sockaddr
 from .datagrams import SocketAddress
 
 
 def is_quic(addr: Multiaddr) -> bool:
     """Whether `addr`, with or without /p2p, is one that QUIC dials and listens on."""
-    names = [component.name for component in addr.without_peer()]
-    return names[-3:] in (["ip4", "udp", "quic-v1"], ["ip6", "udp", "quic-v1"]) and names[:-3] in ([], ["ip6zone"])
+    return is_on_ip(addr, "udp", "quic-v1")
 
 
 def to_socket(addr: Multiaddr) -> SocketAddress:

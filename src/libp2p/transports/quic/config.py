@@ -46,5 +46,7 @@ class QuicConfig:
             )
         if not 0 < self.stream_window <= self.max_stream_window <= self.connection_window:
             raise ValueError("stream_window, max_stream_window and connection_window must not decrease in this order")
-        if self.max_streams < 1 or self.handshake_timeout <= 0 or self.idle_timeout <= 0:
-            raise ValueError("max_streams, handshake_timeout and idle_timeout must be positive")
+        if min(self.max_streams, self.max_pending_inbound, self.handshake_timeout, self.idle_timeout) <= 0:
+            raise ValueError("max_streams, max_pending_inbound, handshake_timeout and idle_timeout must be positive")
+        if min(self.keep_alive, self.linger) < 0:
+            raise ValueError("keep_alive and linger must not be negative")

@@ -113,6 +113,8 @@ class QuicConnection(StreamedConnection[QuicStream]):
         if self._close_reason is None and not stream.is_over:
             self._engine.reset(stream.lane, code)
             self._engine.stop(stream.lane, code)
+        if self._close_reason is None:
+            self._engine.abandon(stream.lane, self._loop.time())
             self._driver.soon()
         stream.end(StreamResetError(code, by="local"))
         if self._close_reason is None:
@@ -123,6 +125,8 @@ class QuicConnection(StreamedConnection[QuicStream]):
     def lanes_opened(self, lanes: Iterable[Lane]) -> None:
         """The peer has opened these streams."""
         for lane in lanes:
+            if self._close_reason is not None:  # whoever was given the one before may have ended the connection
+                return
             self._opened_by_peer(QuicStream(lane, self, Direction.INBOUND))
 
     def data_received(self, lane: Lane, data: bytes) -> None:

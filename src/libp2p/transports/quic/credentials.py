@@ -32,6 +32,7 @@ class Credentials:
 
     def __init__(self, key: PrivateKey, settings: QuicConfig) -> None:
         self.peer_id = key.public_key.peer_id
+        self.key = key
         self._certificate, self._certificate_key = make_certificate(key, now=datetime.now(UTC))
         self.for_dialer = self._configuration(settings, is_dialer=True)
         self.for_listener = self._configuration(settings, is_dialer=False)

@@ -142,6 +142,10 @@ class Driver:
                 self.engine.close(QuicErrorCode.NO_ERROR, QuicFrameType.PADDING, reason)
             self.process()
 
+    def forget(self) -> None:
+        """The peer does not know this connection."""
+        self._end(ConnectionClosed("the peer does not know this connection any more (stateless reset)", by="remote"))
+
     def drop(self) -> None:
         """End without a word: nothing that has come so far could be read."""
         self._end(ConnectionClosed("nothing that came could be read", by="local"))
@@ -211,8 +215,11 @@ class Driver:
             self._keep_alive_at = now + min(self._settings.keep_alive, self.engine.agreed_idle_timeout / 2)
 
     def _set_timer(self) -> None:
-        at = self.engine.get_timer()
-        at = min(self._keep_alive_at, self._linger_until, float("inf") if at is None else at)
+        at = float("inf")
+        if not self._endpoint.is_blocked(self):
+            at = min(self._keep_alive_at, self._linger_until, self.engine.get_timer() or at)
+        elif (over := self.engine.gives_up_at) is not None:  # nothing else is of use until the socket takes data again
+            at = over
         if self._timer is not None:
             if self._rings_at <= at:
                 return

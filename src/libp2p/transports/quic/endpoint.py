@@ -3,6 +3,7 @@
     datagram -> connection id -> driver
              -> unknown, Initial packet: a new connection, or Retry, or a refusal
              -> unknown, another version: Version Negotiation
+             -> unknown, of an established connection: a stateless reset
              -> anything else: dropped, without an answer
 
 Rules:
@@ -23,7 +24,7 @@ import logging
 import os
 from collections.abc import Sequence
 
-from aioquic._buffer import Buffer
+from aioquic.buffer import Buffer  # type: ignore[attr-defined] # documented there
 from aioquic.quic.packet import (
     QuicHeader,
     QuicPacketType,
@@ -47,6 +48,7 @@ from .datagrams import DatagramSocket, Received, SocketAddress
 from .driver import Driver
 from .engine import Engine, refusal
 from .farewells import Farewells
+from .stateless_reset import StatelessResets, is_reset
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +72,8 @@ class Endpoint:
         self._loop = asyncio.get_running_loop()
         self._routes: dict[bytes, Driver] = {}
         self._drivers: set[Driver] = set()
+        self._by_addr: dict[SocketAddress, set[Driver]] = {}
+        self._resets = StatelessResets(credentials.key, socket.addr)
         self._half_open: dict[Driver, asyncio.TimerHandle] = {}  # inbound
         self._farewells = Farewells()
         self._accept: Accept | None = None
@@ -98,13 +102,18 @@ class Endpoint:
 
     async def dial(self, target: SocketAddress, peer: PeerId | None) -> QuicConnection:
         """Connect to `target`. Raises `StageTimeout`, `HandshakeError` (`PeerIdMismatch`) and `ConnectionClosed`."""
-        engine = Engine(self._credentials.for_dialer, self._settings, expected_peer=peer)
+        engine = Engine(
+            self._credentials.for_dialer,
+            self._settings,
+            expected_peer=peer,
+            reset_token=self._resets.token,
+        )
         driver = self._add(engine, target, Direction.OUTBOUND)
         engine.connect(target, self._loop.time())
         driver.process()
         try:
             async with time_limit("QUIC handshake", self._settings.handshake_timeout):
-                return await asyncio.shield(driver.established)
+                return await driver.established
         except BaseException:
             driver.abort("the dial was given up")
             raise
@@ -127,12 +136,12 @@ class Endpoint:
                 driver = self._routes.get(cid) or self._unknown(part[:size], cid, addr)
                 if driver is not None:
                     driver.receive(part, size, addr, local_ip, now)
-                    touched[driver] = None
+                    if driver in self._half_open and not driver.engine.has_begun:
+                        driver.drop()  # at once: it must not count for the rest of the batch
+                    else:
+                        touched[driver] = None
         for driver in touched:
-            if driver in self._half_open and not driver.engine.has_begun:
-                driver.drop()
-            else:
-                driver.process()
+            driver.process()
 
     def writable(self) -> None:
         """See `DatagramReceiver`."""
@@ -185,6 +194,10 @@ class Endpoint:
     def retire(self, driver: Driver, farewell: bytes | None = None) -> None:
         """`driver` has come to its end. `farewell` is the goodbye that was sent last."""
         self._drivers.discard(driver)
+        if (others := self._by_addr.get(driver.addr)) is not None:
+            others.discard(driver)
+            if not others:
+                del self._by_addr[driver.addr]
         if self._blocked is not None:
             self._blocked.discard(driver)
         if (timer := self._half_open.pop(driver, None)) is not None:
@@ -192,7 +205,7 @@ class Endpoint:
             self._report_failure(driver)
             farewell = None
         for cid in driver.cids:
-            del self._routes[cid]
+            self._routes.pop(cid, None)
         if farewell is not None:
             self._farewells.keep(driver.cids, farewell, 3 * driver.engine.probe_timeout)
         self._close_if_unused()
@@ -209,6 +222,7 @@ class Endpoint:
             settings=self._settings,
         )
         self._drivers.add(driver)
+        self._by_addr.setdefault(addr, set()).add(driver)
         self.route(engine.host_cid, driver)
         return driver
 
@@ -237,20 +251,40 @@ class Endpoint:
 
     def _unknown(self, data: bytes, cid: bytes, addr: SocketAddress) -> Driver | None:
         """A datagram for no connection that there is: the driver of a new one, if it begins one."""
-        if (farewell := self._farewells.answer(cid)) is not None:
-            self._send([farewell], addr, None)
-            return None
-        header = _long_header(data)
-        if header is None or header.packet_type is QuicPacketType.VERSION_NEGOTIATION:
-            return None
-        if header.version != _VERSION:
-            answer = encode_quic_version_negotiation(
-                source_cid=header.destination_cid, destination_cid=header.source_cid, supported_versions=[_VERSION]
-            )
+        answer: bytes | None = None
+        if cid in self._farewells:
+            answer = self._farewells.answer(cid)
+        elif not data[0] & 0x80:
+            answer = self._stray(data, cid, addr)
+        elif len(data) >= _MIN_INITIAL:
+            version = int.from_bytes(data[1:5], "big")
+            if version == _VERSION:
+                return self._first(data, addr)
+            if version != QuicProtocolVersion.NEGOTIATION:
+                answer = _version_negotiation(data)
+        if answer is not None:
             self._send([answer], addr, None)
-        elif header.packet_type is QuicPacketType.INITIAL and len(header.destination_cid) >= CONNECTION_ID_LENGTH:
-            return self._inbound(header, addr)
         return None
+
+    def _stray(self, data: bytes, cid: bytes, addr: SocketAddress) -> bytes | None:
+        """What to answer to a packet of an established connection, which there is not, or not any more. Or the sender
+        says so of one of ours.
+        """
+        for driver in self._by_addr.get(addr, ()):
+            if is_reset(data, driver.engine.peer_reset_token):
+                driver.forget()
+                return None
+        return self._resets.answer(cid, len(data), self._loop.time())
+
+    def _first(self, data: bytes, addr: SocketAddress) -> Driver | None:
+        """What may be a dialer's first datagram."""
+        try:
+            header = pull_quic_header(Buffer(data=data))
+        except ValueError:
+            return None
+        if header.packet_type is not QuicPacketType.INITIAL or len(header.destination_cid) < CONNECTION_ID_LENGTH:
+            return None
+        return self._inbound(header, addr)
 
     def _inbound(self, header: QuicHeader, addr: SocketAddress) -> Driver | None:
         settings, original, retried = self._settings, header.destination_cid, None
@@ -274,6 +308,7 @@ class Endpoint:
             settings,
             original_destination_cid=original,
             retry_source_cid=retried,
+            reset_token=self._resets.token,
         )
         driver = self._add(engine, addr, Direction.INBOUND)
         self.route(header.destination_cid, driver)
@@ -312,14 +347,15 @@ class Endpoint:
             self.socket.close()
 
 
-def _long_header(data: bytes) -> QuicHeader | None:
-    """The header of what may be a client's first datagram."""
-    if len(data) < _MIN_INITIAL or not data[0] & 0x80:
-        return None
-    try:
-        return pull_quic_header(Buffer(data=data), host_cid_length=CONNECTION_ID_LENGTH)
-    except ValueError:
-        return None
+def _version_negotiation(data: bytes) -> bytes:
+    """The answer to a first datagram of another version, of which no more is known than RFC 8999, 5.1 tells."""
+    buf = Buffer(data=data)
+    buf.seek(5)
+    destination = buf.pull_bytes(buf.pull_uint8())
+    source = buf.pull_bytes(buf.pull_uint8())
+    return encode_quic_version_negotiation(
+        source_cid=destination, destination_cid=source, supported_versions=[_VERSION]
+    )
 
 
 def _destination(data: bytes, start: int) -> bytes:

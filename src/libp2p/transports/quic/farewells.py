@@ -35,8 +35,11 @@ class Farewells:
             self._by_cid.update(dict.fromkeys(farewell.cids, farewell))
             self._timers[farewell] = asyncio.get_running_loop().call_later(seconds, self._drop, farewell)
 
+    def __contains__(self, cid: bytes) -> bool:
+        return cid in self._by_cid
+
     def answer(self, cid: bytes) -> bytes | None:
-        """What to send to who has sent something for `cid`."""
+        """What to send to who has sent something for `cid`; None: nothing, this time."""
         if (farewell := self._by_cid.get(cid)) is None:
             return None
         farewell.heard += 1

@@ -1,6 +1,6 @@
 """How much the peer may send on a stream: the receive window, and its growth. Pure.
 
-The window moves on as bytes are read, never as they arrive: a reader that stops holds its sender. When half of the
+The window moves on as bytes are read, never as they arrive: a reader that stops holds its sender. When a quarter of the
 window was read within `_FAST_ROUND_TRIPS` round trips, the window was what held the sender, and it is doubled. A window
 never shrinks. What all streams of a connection may have unread is bounded by the connection's window, which has one
 size from the beginning: so streams that nobody reads leave the others room, as long as there are not too many of them.
@@ -11,7 +11,7 @@ Invariants, asserted after every step:
 
 from __future__ import annotations
 
-_FAST_ROUND_TRIPS = 4
+_FAST_ROUND_TRIPS = 2
 
 
 class ReceiveWindow:
@@ -31,7 +31,7 @@ class ReceiveWindow:
     def consume(self, n: int, now: float, rtt: float | None) -> bool:
         """`n` more bytes were read; whether the limit has moved, and is worth telling the peer."""
         self.read += n
-        if self.limit - self.read > self.size // 2:
+        if self.limit - self.read > self.size - self.size // 4:
             return False
         if rtt is not None and now - self._updated_at < _FAST_ROUND_TRIPS * rtt:
             self.size = min(2 * self.size, self._maximum)

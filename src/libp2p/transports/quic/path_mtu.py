@@ -1,6 +1,7 @@
 """Finding out how large datagrams may be: a small version of DPLPMTUD (RFC 8899), with one step. Pure.
 
     base -- probe of the full size acknowledged --> full -- several timeouts in a row (a black hole) --> base
+    base -- several timeouts in a row in the handshake --> 1,200, which QUIC assumes of every path
     base -- `_TRIES` probes lost --> base; the next one `_AGAIN` seconds later
 
 "Loss of a QUIC packet that is carried in a PMTU probe is therefore not a reliable indication of congestion" (RFC 9000,
@@ -8,6 +9,9 @@
 """
 
 from __future__ import annotations
+
+MINIMUM = 1200
+"""Bytes of a datagram that every path must carry (RFC 9000, 14): what an IPv6 packet of 1,280 has room for."""
 
 _TRIES = 3
 _AGAIN = 600.0
@@ -20,7 +24,7 @@ _BLACK_HOLE = 3
 class PathMtu:
     """Which size the datagrams of one path have, in bytes."""
 
-    __slots__ = ("_full", "_in_flight", "_lost", "_next_at", "base", "size")
+    __slots__ = ("_full", "_in_flight", "_lost", "_lost_at", "_next_at", "base", "losses", "size")
 
     def __init__(self, base: int, full: int) -> None:
         self.base = base
@@ -29,11 +33,14 @@ class PathMtu:
         self._full = full
         self._in_flight = False
         self._lost = 0
+        self._lost_at = 0.0
         self._next_at = 0.0
+        self.losses = 0
+        """How often in a row datagrams larger than the base were lost, and none arrived."""
 
     def limit(self, maximum: int) -> None:
         """The peer takes no larger datagrams."""
-        self._full = max(self.base, min(self._full, maximum))
+        self.base, self.size, self._full = (min(size, maximum) for size in (self.base, self.size, self._full))
 
     def probe(self, now: float) -> int | None:
         """The size of the probe to send now, None for none."""
@@ -51,6 +58,18 @@ class PathMtu:
         self._lost += 1
         if self._lost >= _TRIES:
             self._lost, self._next_at = 0, now + _AGAIN
+
+    def on_full_lost(self, now: float) -> None:
+        """A datagram larger than the base was lost; those lost at one time count once."""
+        if now > self._lost_at:
+            self._lost_at = now
+            self.losses += 1
+            self.on_timeouts(self.losses, now)
+
+    def on_handshake_timeouts(self, count: int) -> None:
+        """There were `count` probe timeouts in a row before anything was known of the path."""
+        if count >= _BLACK_HOLE:
+            self.base = self.size = MINIMUM
 
     def on_timeouts(self, count: int, now: float) -> None:
         """There were `count` probe timeouts in a row: nothing was acknowledged for long."""

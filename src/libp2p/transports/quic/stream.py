@@ -36,6 +36,12 @@ class QuicStream(MuxedStream):
 
     # Called by the connection
 
+    def data_received(self, data: bytes | memoryview) -> None:
+        if self._incoming.ended:  # we have reset or closed it: the bytes count as read
+            self._quic.abandon(self)
+        else:
+            super().data_received(data)
+
     def reset_received(self, code: int) -> None:
         """The peer has reset its direction."""
         self._incoming.set_error(StreamReset(code, by="remote"))
@@ -47,7 +53,4 @@ class QuicStream(MuxedStream):
             self._end_write()
 
     def _abandon(self, unread: int, ended: bool) -> None:  # noqa: ARG002 - the engine knows better
-        self._quic.abandon(self)
-
-    def _discard(self, n: int) -> None:  # noqa: ARG002
         self._quic.abandon(self)

@@ -1,0 +1,174 @@
+"""The receiving half of the engine: packets of established connections are taken without what can't differ there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Unpack
+
+from aioquic._buffer import Buffer
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import END_STATES, QuicConnectionError, QuicReceiveContext
+from aioquic.quic.packet import QuicFrameType, decode_packet_number
+from aioquic.quic.recovery import MAX_ACK_RANGES, QuicPacketSpace
+from cryptography.exceptions import InvalidTag
+
+from ..config import QuicConfig
+from ..datagrams import SocketAddress
+from .handshake import Origin
+from .lane import ONE_RTT, Lane
+from .streams import StreamsEngine
+
+
+class ReceivingEngine(StreamsEngine):
+    """Adds a fast path for what bulk data looks like; anything else is aioquic's to take."""
+
+    def __init__(self, configuration: QuicConfiguration, settings: QuicConfig, **origin: Unpack[Origin]) -> None:
+        super().__init__(configuration, settings, **origin)
+        self._now = 0.0
+        self._heard = False  # whether a packet was taken since the idle timeout was last moved
+        self._starved: set[Lane] = set()  # lanes that wait for the connection's window
+
+    def receive(self, data: bytes, size: int, addr: SocketAddress, now: float) -> None:
+        """Take datagrams of `size` bytes each, but for the last one, that came from `addr` one behind the other."""
+        self._now = now
+        if len(data) <= size:
+            self._receive(data, addr, now)
+        else:
+            for start in range(0, len(data), size):
+                self._receive(data[start : start + size], addr, now)
+        if self._heard:
+            self._heard = False
+            if self._state in END_STATES:  # the goodbye was among them, which has set the time
+                return
+            self._close_at = now + self._idle_timeout()
+            self._ack_eliciting_sent_since_receipt = False
+
+    def _receive(self, data: bytes, addr: SocketAddress, now: float) -> None:
+        if self._receive_fast(data, addr, now):
+            return
+        waiting = self._space.ack_at
+        path = self._network_paths[0] if self._network_paths else None
+        self.receive_datagram(data, addr, now)
+        if path is not None and self._network_paths[0] is not path:
+            self._loss._pto_count = 0  # the peer has moved: what went to its old address is overdue
+        if waiting is not None and self._space.ack_at == waiting:
+            self._space.ack_at = min(waiting, now)
+
+    def _receive_fast(self, data: bytes, addr: SocketAddress, now: float) -> bool:
+        """Take a packet of an established connection, without what can't be different there. False: aioquic must."""
+        if (
+            data[0] & 0x80
+            or not self._handshake_confirmed
+            or data[1:9] != self.host_cid
+            or len(data) < 29
+            or self._close_pending
+            or self._state in END_STATES
+            or self._network_paths[0].addr != addr
+            or not self._network_paths[0].is_validated  # aioquic counts what came from there
+        ):
+            return False
+        keys = self._keys.recv
+        assert keys.hp is not None
+        assert keys.aead is not None
+        mask = keys.hp._mask(data[13:29])
+        first = data[0] ^ (mask[0] & 0x1F)
+        if (first & 4) >> 2 != keys.key_phase or first & 0x18:
+            return False
+        length = (first & 3) + 1
+        end = 9 + length
+        number = int.from_bytes(data[9:end], "big") ^ (int.from_bytes(mask[1:5], "big") >> (32 - 8 * length))
+        head = b"".join((bytes((first,)), data[1:9], number.to_bytes(length, "big")))
+        space = self._space
+        number = decode_packet_number(number, 8 * length, space.expected_packet_number)
+        try:
+            payload = keys.aead._aead.decrypt((keys.aead._iv ^ number).to_bytes(12, "big"), data[end:], head)
+        except InvalidTag:
+            return True
+        if number in space.received_packets:
+            return True
+        eliciting = self._receive_stream_frame(payload)
+        if not eliciting:
+            context = QuicReceiveContext(ONE_RTT, self.host_cid, self._network_paths[0], None, now, None)
+            try:
+                eliciting, _ = self._payload_received(context, payload)
+            except QuicConnectionError as error:
+                self.close(error.error_code, error.frame_type, error.reason_phrase)
+            if self._close_pending or self._state in END_STATES:
+                return True
+        if number > self._spin_highest_pn:
+            self._spin_bit = bool(first & 0x20) is not self._is_client
+            self._spin_highest_pn = number
+        self._heard = True
+        self._note_packet(space, number, eliciting, now)
+        return True
+
+    def _note_packet(self, space: QuicPacketSpace, number: int, eliciting: bool, now: float) -> None:
+        """A packet was taken: acknowledge it, if it is `eliciting`."""
+        in_order = number == space.largest_received_packet + 1
+        if number >= space.expected_packet_number:
+            space.expected_packet_number = number + 1
+        if number > space.largest_received_packet:
+            space.largest_received_packet = number
+            space.largest_received_time = now
+        space.ack_queue.add(number)
+        if len(space.ack_queue) > MAX_ACK_RANGES:
+            space.ack_queue.shift()
+        space.received_packets.add(number)
+        if eliciting:
+            space.ack_at = now + self._ack_delay if space.ack_at is None and in_order else now
+
+    def _receive_stream_frame(self, payload: bytes) -> bool:
+        """Take what a packet holds where that is one STREAM frame, the next of its stream. False: it is not."""
+        end = len(payload)
+        if end < 26 or (kind := payload[0]) & 0xF9 != QuicFrameType.STREAM_BASE:  # not its last, with three varints
+            return False
+        stream_id, position = _pull_varint(payload, 1)
+        offset = 0
+        if kind & 4:
+            offset, position = _pull_varint(payload, position)
+        if kind & 2:
+            size, position = _pull_varint(payload, position)
+            if position + size != end:
+                return False
+        size = end - position
+        lane = self.lanes.get(stream_id)
+        if lane is None or not size:
+            return False
+        receiver, data = lane.receiver, self._local_max_data
+        if (
+            offset != receiver._buffer_start
+            or offset != receiver.highest_offset
+            or receiver._final_size is not None
+            or receiver.is_finished
+            or offset + size > lane.quic.max_stream_data_local
+            or data.used + size > data.value
+        ):
+            return False
+        receiver._buffer_start = receiver.highest_offset = offset + size
+        data.used += size
+        self._events.append((lane, payload[position:]))  # type: ignore[arg-type]
+        return True
+
+    def _handle_max_data_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
+        super()._handle_max_data_frame(context, frame_type, buf)
+        starved, self._starved = self._starved, set()
+        for lane in starved:
+            self._enqueue(lane)
+
+    def _handle_max_stream_data_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
+        start = buf.tell()
+        stream_id = buf.pull_uint_var()
+        buf.seek(start)
+        super()._handle_max_stream_data_frame(context, frame_type, buf)
+        if lane := self.lanes.get(stream_id):
+            self._enqueue(lane)
+
+
+def _pull_varint(data: Sequence[int], position: int) -> tuple[int, int]:
+    """The variable-length integer (RFC 9000, 16) at `position`, and where it ends."""
+    first = data[position]
+    end = position + (1 << (first >> 6))
+    value = first & 0x3F
+    for byte in data[position + 1 : end]:
+        value = value << 8 | byte
+    return value, end
