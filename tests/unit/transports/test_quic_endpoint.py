@@ -13,7 +13,7 @@ import pytest
 from aioquic._buffer import Buffer
 from aioquic.buffer import encode_uint_var
 from aioquic.quic.crypto import CryptoPair
-from aioquic.quic.packet import QuicPacketType, QuicProtocolVersion, pull_quic_header
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicPacketType, QuicProtocolVersion, pull_quic_header
 
 from libp2p.connection import Connection, Stream
 from libp2p.errors import ConnectionClosed, StageTimeout
@@ -175,6 +175,16 @@ def long_header(dice: random.Random, size: int, *, first: int | None = None, ver
     head += b"\0" if first & 0x30 == 0 else b""  # no token
     rest = size - len(head) - 2
     return head + (0x4000 | rest).to_bytes(2, "big") + dice.randbytes(rest)
+
+
+def code_of_refusal(datagram: bytes, cid: bytes) -> int | None:
+    """The code of a CONNECTION_CLOSE in an Initial packet, which answers one that was sent to `cid`."""
+    buf = Buffer(data=datagram)
+    header = pull_quic_header(buf, host_cid_length=8)
+    pair = CryptoPair()
+    pair.setup_initial(cid=cid, is_client=True, version=V1)
+    plain = Buffer(data=pair.decrypt_packet(datagram[: header.packet_length], buf.tell(), 0)[1])
+    return plain.pull_uint_var() if plain.pull_uint_var() == QuicFrameType.TRANSPORT_CLOSE else None
 
 
 def type_of(datagram: bytes) -> QuicPacketType:
@@ -404,7 +414,9 @@ async def test_a_token_is_good_for_one_address_and_time(
         at.inject(hello.datagram(cid, token), source)
         await asyncio.sleep(0.001)
         assert contents(at.endpoint)[1:] == ((1, 1, 0) if is_taken else (0, 0, 0))
-        assert bool(at.answers) is is_taken
+        assert at.answers
+        codes = [refused for data, _ in at.answers if (refused := code_of_refusal(data, cid)) is not None]
+        assert codes == ([] if is_taken else [QuicErrorCode.INVALID_TOKEN])
         assert RETRY not in [type_of(data) for data, _ in at.answers]
         at.check_amplification()
 

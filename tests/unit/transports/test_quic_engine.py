@@ -312,7 +312,7 @@ def parse(plain: bytes) -> Iterator[tuple[int, ...]]:
 # The names of aioquic
 
 PRIVATE: dict[str, str] = {
-    "aioquic": "_buffer",
+    "aioquic": "_buffer _crypto",
     "connection": """
         _ack_delay _ack_eliciting_sent_since_receipt _close_at _close_event _close_pending _configuration
         _confirm_handshake _crypto_buffers _crypto_streams _cryptos _events _get_or_create_stream_for_send

@@ -243,7 +243,7 @@ class Driver:
         engine, event = self.engine, self.engine.close_event
         by: By = "remote" if engine.is_closed_by_peer else "local"
         self.failure = self.failure or engine.refusal or handshake_failure(event, by)
-        self._end(reason_of(event, by), self._last_sent if by == "local" and engine.is_established else None)
+        self._end(reason_of(event, by), self._last_sent if by == "local" and engine.is_validated else None)
 
     def _break(self, error: Exception) -> None:
         """A fault of ours, or of aioquic's: it costs this connection, and nothing else."""

@@ -8,11 +8,8 @@
 
 Rules:
 - A datagram belongs to the connection that issued the connection id it bears, wherever it comes from.
-- Whoever only sends leaves nothing behind: an Initial packet that can't be read creates nothing; one that can creates
-  a handshake that has its time limit. From `QuicConfig.max_unvalidated_inbound` of those on, the sender must first
-  return a token that was sent to its address, is bound to it, and is good for half a minute (RFC 9000, 8.1.2).
-- Nothing answers with more than it was sent: Version Negotiation and Retry are small, and go only to datagrams of the
-  1,200 bytes that a first one must have.
+- Whoever only sends leaves nothing behind: a first packet that can't be read creates nothing; one that can creates a
+  handshake that has its time limit; and of many of those, senders must first show that they receive (admission.py).
 - For a while after the end a connection's goodbye is sent again to who still sends (RFC 9000, 10.2.1).
 - The socket is closed when nobody listens on it and no connection is left.
 """
@@ -21,19 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Sequence
-
-from aioquic.buffer import Buffer  # type: ignore[attr-defined] # documented there
-from aioquic.quic.packet import (
-    QuicHeader,
-    QuicPacketType,
-    QuicProtocolVersion,
-    encode_quic_retry,
-    encode_quic_version_negotiation,
-    pull_quic_header,
-)
-from aioquic.quic.retry import QuicRetryTokenHandler
 
 from ...connection import Accept, Direction
 from ...errors import StageTimeout
@@ -41,20 +26,17 @@ from ...identity import PeerId
 from ...io import time_limit
 from ...multiaddr import Multiaddr
 from .address import from_socket
+from .admission import Admission, Admitted
 from .config import QuicConfig
 from .connection import QuicConnection
 from .credentials import CONNECTION_ID_LENGTH, Credentials
 from .datagrams import DatagramSocket, Received, SocketAddress
 from .driver import Driver
-from .engine import Engine, refusal
+from .engine import Engine
 from .farewells import Farewells
 from .stateless_reset import StatelessResets, is_reset
 
 logger = logging.getLogger(__name__)
-
-_VERSION = QuicProtocolVersion.VERSION_1
-_MIN_INITIAL = 1200
-"""Bytes of a datagram with a client's Initial packet: "MUST expand the payload [...] to at least [...] 1200 bytes"."""
 
 
 class Endpoint:
@@ -77,7 +59,7 @@ class Endpoint:
         self._half_open: dict[Driver, asyncio.TimerHandle] = {}  # inbound
         self._farewells = Farewells()
         self._accept: Accept | None = None
-        self._tokens = QuicRetryTokenHandler()
+        self._admission = Admission(settings)
         self._blocked: set[Driver] | None = None  # who waits for the socket to take data again
         self.is_closed = False
         socket.attach(self)
@@ -203,7 +185,6 @@ class Endpoint:
         if (timer := self._half_open.pop(driver, None)) is not None:
             timer.cancel()
             self._report_failure(driver)
-            farewell = None
         for cid in driver.cids:
             self._routes.pop(cid, None)
         if farewell is not None:
@@ -251,19 +232,18 @@ class Endpoint:
 
     def _unknown(self, data: bytes, cid: bytes, addr: SocketAddress) -> Driver | None:
         """A datagram for no connection that there is: the driver of a new one, if it begins one."""
-        answer: bytes | None = None
+        now = self._loop.time()
         if cid in self._farewells:
-            answer = self._farewells.answer(cid)
+            decision: Admitted | bytes | None = self._farewells.answer(cid)
         elif not data[0] & 0x80:
-            answer = self._stray(data, cid, addr)
-        elif len(data) >= _MIN_INITIAL:
-            version = int.from_bytes(data[1:5], "big")
-            if version == _VERSION:
-                return self._first(data, addr)
-            if version != QuicProtocolVersion.NEGOTIATION:
-                answer = _version_negotiation(data)
-        if answer is not None:
-            self._send([answer], addr, None)
+            decision = self._stray(data, cid, addr)
+        else:
+            pending = len(self._half_open) if self.is_listening else None
+            decision = self._admission.decide(data, addr, pending=pending, now=now)
+        if isinstance(decision, Admitted):
+            return self._inbound(decision, addr)
+        if decision is not None:
+            self._send([decision], addr, None)
         return None
 
     def _stray(self, data: bytes, cid: bytes, addr: SocketAddress) -> bytes | None:
@@ -276,61 +256,19 @@ class Endpoint:
                 return None
         return self._resets.answer(cid, len(data), self._loop.time())
 
-    def _first(self, data: bytes, addr: SocketAddress) -> Driver | None:
-        """What may be a dialer's first datagram."""
-        try:
-            header = pull_quic_header(Buffer(data=data))
-        except ValueError:
-            return None
-        if header.packet_type is not QuicPacketType.INITIAL or len(header.destination_cid) < CONNECTION_ID_LENGTH:
-            return None
-        return self._inbound(header, addr)
-
-    def _inbound(self, header: QuicHeader, addr: SocketAddress) -> Driver | None:
-        settings, original, retried = self._settings, header.destination_cid, None
-        if self._accept is None or len(self._half_open) >= settings.max_pending_inbound:
-            self._send([refusal(header)], addr, None)
-            return None
-        if header.token:
-            try:
-                original = self._tokens.validate_token(
-                    address=addr, destination_cid=header.destination_cid, token=header.token, now=self._loop.time()
-                )
-                retried = header.destination_cid
-            except ValueError:
-                pass  # not one of ours, or too old: as if there were none
-        if retried is None and len(self._half_open) >= settings.max_unvalidated_inbound:
-            if not header.token:
-                self._send([self._retry(header, addr)], addr, None)
-            return None
+    def _inbound(self, admitted: Admitted, addr: SocketAddress) -> Driver:
         engine = Engine(
             self._credentials.for_listener,
-            settings,
-            original_destination_cid=original,
-            retry_source_cid=retried,
+            self._settings,
+            original_destination_cid=admitted.original_cid,
+            retry_source_cid=admitted.retry_cid,
             reset_token=self._resets.token,
         )
         driver = self._add(engine, addr, Direction.INBOUND)
-        self.route(header.destination_cid, driver)
-        timer = self._loop.call_later(settings.handshake_timeout, self._handshake_timed_out, driver)
+        self.route(admitted.destination_cid, driver)
+        timer = self._loop.call_later(self._settings.handshake_timeout, self._handshake_timed_out, driver)
         self._half_open[driver] = timer
         return driver
-
-    def _retry(self, header: QuicHeader, addr: SocketAddress) -> bytes:
-        cid = os.urandom(CONNECTION_ID_LENGTH)
-        token = self._tokens.create_token(
-            address=addr,
-            original_destination_connection_id=header.destination_cid,
-            retry_source_connection_id=cid,
-            now=self._loop.time(),
-        )
-        return encode_quic_retry(
-            version=_VERSION,
-            source_cid=cid,
-            destination_cid=header.source_cid,
-            original_destination_cid=header.destination_cid,
-            retry_token=token,
-        )
 
     def _handshake_timed_out(self, driver: Driver) -> None:
         driver.abort("the handshake took too long", StageTimeout("QUIC handshake", self._settings.handshake_timeout))
@@ -345,17 +283,6 @@ class Endpoint:
             self.is_closed = True
             self._farewells.clear()
             self.socket.close()
-
-
-def _version_negotiation(data: bytes) -> bytes:
-    """The answer to a first datagram of another version, of which no more is known than RFC 8999, 5.1 tells."""
-    buf = Buffer(data=data)
-    buf.seek(5)
-    destination = buf.pull_bytes(buf.pull_uint8())
-    source = buf.pull_bytes(buf.pull_uint8())
-    return encode_quic_version_negotiation(
-        source_cid=destination, destination_cid=source, supported_versions=[_VERSION]
-    )
 
 
 def _destination(data: bytes, start: int) -> bytes:

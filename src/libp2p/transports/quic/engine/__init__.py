@@ -18,7 +18,8 @@ that adds to the one before:
     engine      what the owner asks; datagrams become larger once the path has shown to carry them (path_mtu.py)
 """
 
-from .engine import Engine, refusal
+from .engine import Engine
+from .initial import is_readable, refusal
 from .lane import Lane
 
-__all__ = ["Engine", "Lane", "refusal"]
+__all__ = ["Engine", "Lane", "is_readable", "refusal"]

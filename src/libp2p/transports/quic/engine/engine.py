@@ -8,16 +8,14 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import (
     END_STATES,
     PING_FRAME_CAPACITY,
-    TRANSPORT_CLOSE_FRAME_CAPACITY,
     QuicConnectionState,
 )
-from aioquic.quic.crypto import CryptoPair
-from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicHeader, QuicPacketType, QuicProtocolVersion
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicPacketType
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketPacer
 from aioquic.tls import Epoch
 
-from ..config import INITIAL_DATAGRAM_SIZE, QuicConfig
+from ..config import QuicConfig
 from ..datagrams import SocketAddress
 from .handshake import Origin
 from .sending import SendingEngine
@@ -64,6 +62,11 @@ class Engine(SendingEngine):
     def has_begun(self) -> bool:
         """Whether a packet of the peer could be read, and began a handshake."""
         return self._state.value > 0 and self._crypto_streams[Epoch.INITIAL].receiver.highest_offset > 0
+
+    @property
+    def is_validated(self) -> bool:
+        """Whether the peer has shown that it receives at its address."""
+        return self._network_paths[0].is_validated
 
     @property
     def is_over(self) -> bool:
@@ -152,22 +155,3 @@ class Engine(SendingEngine):
         else:
             self.path_mtu.on_handshake_timeouts(self._loss._pto_count)
         self._use_datagram_size()
-
-
-def refusal(header: QuicHeader) -> bytes:
-    """A datagram that tells who sent an Initial packet that there will be no connection."""
-    pair = CryptoPair()
-    pair.setup_initial(cid=header.destination_cid, is_client=False, version=QuicProtocolVersion.VERSION_1)
-    builder = QuicPacketBuilder(
-        host_cid=header.destination_cid,
-        is_client=False,
-        max_datagram_size=INITIAL_DATAGRAM_SIZE,
-        peer_cid=header.source_cid,
-        version=QuicProtocolVersion.VERSION_1,
-    )
-    builder.start_packet(QuicPacketType.INITIAL, pair)
-    buf = builder.start_frame(QuicFrameType.TRANSPORT_CLOSE, capacity=TRANSPORT_CLOSE_FRAME_CAPACITY)
-    for value in (QuicErrorCode.CONNECTION_REFUSED, QuicFrameType.PADDING, 0):
-        buf.push_uint_var(value)
-    (datagram,), _ = builder.flush()
-    return datagram
