@@ -315,16 +315,18 @@ PRIVATE: dict[str, str] = {
     "aioquic": "_buffer _crypto",
     "connection": """
         _ack_delay _ack_eliciting_sent_since_receipt _close_at _close_event _close_pending _configuration
-        _confirm_handshake _crypto_buffers _crypto_streams _cryptos _events _get_or_create_stream_for_send
-        _consume_peer_cid _handle_max_data_frame _peer_cid_available _replenish_connection_ids
-        _handle_max_stream_data_frame _handshake_complete _handshake_confirmed _handshake_done_pending _host_cids
+        _confirm_handshake _consume_peer_cid _crypto_buffers _crypto_streams _cryptos _events
+        _get_or_create_stream_for_send _handle_max_data_frame _handle_max_stream_data_frame
+        _handle_padding_frame _handshake_complete _handshake_confirmed _handshake_done_pending _host_cids
         _idle_timeout _initialize _is_client _local_max_data _local_max_streams_bidi _local_max_streams_uni
-        _local_next_stream_id_bidi _loss _max_datagram_size _network_paths _on_connection_limit_delivery _pacing_at
-        _packet_number _parse_transport_parameters _payload_received _peer_cid _ping_pending _probe_pending
-        _remote_max_data _remote_max_data_used _remote_max_streams_bidi _retire_connection_ids _spaces _spin_bit
+        _local_next_stream_id_bidi _loss _max_datagram_size _network_paths _on_connection_limit_delivery
+        _pacing_at _packet_number _parse_transport_parameters _payload_received _peer_cid _peer_cid_available
+        _ping_pending _probe_pending _remote_active_connection_id_limit _remote_max_data _remote_max_data_used
+        _remote_max_streams_bidi _replenish_connection_ids _retire_connection_ids _spaces _spin_bit
         _spin_highest_pn _state _streams _streams_queue _version _write_ack_frame _write_application
-        _write_crypto_frame _write_handshake_done_frame _write_new_connection_id_frame _write_path_challenge_frame
-        _write_path_response_frame _write_ping_frame _write_retire_connection_id_frame
+        _write_crypto_frame _write_handshake_done_frame _write_new_connection_id_frame
+        _write_path_challenge_frame _write_path_response_frame _write_ping_frame
+        _write_retire_connection_id_frame
     """,
     "recovery": "_cc _pacer _pto_count _rtt_initialized _rtt_smoothed _time_of_last_sent_ack_eliciting_packet",
     "pacer": "_max_datagram_size",

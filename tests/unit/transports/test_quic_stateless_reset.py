@@ -17,7 +17,14 @@ from libp2p.testing.conformance.tools import ends
 from libp2p.testing.conformance.transports import DIALER, LISTENER, Reports
 from libp2p.testing.network import Link, Network, Node
 from libp2p.transports.quic import Quic
-from libp2p.transports.quic.stateless_reset import MAX_RESETS, MIN_SIZE, TOKEN_SIZE, StatelessResets, is_reset
+from libp2p.transports.quic.stateless_reset import (
+    MAX_RESETS,
+    MIN_SIZE,
+    TOKEN_SIZE,
+    StatelessResets,
+    is_reset,
+    reset_secret,
+)
 from libp2p.upgrader import Upgrader
 
 ADDR = ("10.0.0.2", 4001)
@@ -38,12 +45,12 @@ async def connected(dialer: Quic, listener: Quic) -> tuple[Connection, Connectio
 
 
 def test_the_token_survives_a_restart_and_belongs_to_key_socket_and_id() -> None:
-    key, cid = PrivateKey.generate(), os.urandom(8)
+    key, cid = reset_secret(PrivateKey.generate()), os.urandom(8)
     token = StatelessResets(key, ADDR).token(cid)
     assert token == StatelessResets(key, ADDR).token(cid)
     assert len(token) == TOKEN_SIZE
     others = [
-        StatelessResets(PrivateKey.generate(), ADDR).token(cid),
+        StatelessResets(reset_secret(PrivateKey.generate()), ADDR).token(cid),
         StatelessResets(key, ("10.0.0.2", 4002)).token(cid),
         StatelessResets(key, ("10.0.0.3", 4001)).token(cid),
         StatelessResets(key, ADDR).token(os.urandom(8)),
@@ -52,7 +59,7 @@ def test_the_token_survives_a_restart_and_belongs_to_key_socket_and_id() -> None
 
 
 def test_answers_are_smaller_than_what_they_answer_and_few() -> None:
-    resets, cid = StatelessResets(DIALER, ADDR), os.urandom(8)
+    resets, cid = StatelessResets(reset_secret(DIALER), ADDR), os.urandom(8)
     for size in range(1500):
         answer = resets.answer(cid, size, float(2 * size))
         assert answer is None or MIN_SIZE <= len(answer) < size

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from typing import NamedTuple
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined] # documented there
@@ -38,6 +39,11 @@ _MIN_SIZE = 1200
 """Bytes of a datagram with a dialer's Initial packet: "MUST expand the payload [...] to at least [...] 1200 bytes"."""
 
 
+_DISTRUST = 60.0
+"""Seconds for which first packets are decrypted beforehand, which takes a third of what making an engine takes, but is
+done once more then."""
+
+
 class Admitted(NamedTuple):
     """A handshake may begin."""
 
@@ -54,7 +60,15 @@ class Admission:
 
     def __init__(self, settings: QuicConfig) -> None:
         self._settings = settings
-        self._tokens = QuicRetryTokenHandler()
+        self._distrust_until = 0.0
+
+    @cached_property
+    def _tokens(self) -> QuicRetryTokenHandler:
+        return QuicRetryTokenHandler()
+
+    def distrust(self, now: float) -> None:
+        """What looked like a first packet could not be read: for a while make sure of that before an engine is made."""
+        self._distrust_until = now + _DISTRUST
 
     def decide(
         self, datagram: bytes, addr: SocketAddress, *, pending: int | None, now: float
@@ -86,7 +100,7 @@ class Admission:
         if original is None and pending >= self._settings.max_unvalidated_inbound:
             # "the server SHOULD immediately close [...] the connection with an INVALID_TOKEN error" (8.1.2)
             return refusal(header, QuicErrorCode.INVALID_TOKEN) if header.token else self._retry(header, addr, now)
-        if not is_readable(header, datagram, encrypted_offset):
+        if now < self._distrust_until and not is_readable(header, datagram, encrypted_offset):
             return None
         cid = header.destination_cid
         return Admitted(cid, original or cid, cid if original is not None else None)

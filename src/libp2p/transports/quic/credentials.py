@@ -13,6 +13,7 @@ from ...identity import PrivateKey
 from ...security.tls.certificate import make_certificate
 from . import congestion
 from .config import INITIAL_DATAGRAM_SIZE, QuicConfig
+from .stateless_reset import reset_secret
 
 ALPN = "libp2p"
 """ "libp2p" is used as the application protocol for ALPN" (specs: quic/README.md)."""
@@ -32,7 +33,7 @@ class Credentials:
 
     def __init__(self, key: PrivateKey, settings: QuicConfig) -> None:
         self.peer_id = key.public_key.peer_id
-        self.key = key
+        self.reset_secret = reset_secret(key)
         self._certificate, self._certificate_key = make_certificate(key, now=datetime.now(UTC))
         self.for_dialer = self._configuration(settings, is_dialer=True)
         self.for_listener = self._configuration(settings, is_dialer=False)

@@ -107,7 +107,7 @@ class Driver:
 
     def _process(self) -> None:
         self._pass_on()
-        self._check_handshake()
+        self._check_handshake()  # first: a listener that has no room says so before it confirms the handshake
         if self._gone.done():  # who was told has aborted it
             return
         if self._goodbye is not None and (self.engine.is_delivered or self._loop.time() >= self._linger_until):

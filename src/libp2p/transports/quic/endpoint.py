@@ -55,7 +55,7 @@ class Endpoint:
         self._routes: dict[bytes, Driver] = {}
         self._drivers: set[Driver] = set()
         self._by_addr: dict[SocketAddress, set[Driver]] = {}
-        self._resets = StatelessResets(credentials.key, socket.addr)
+        self._resets = StatelessResets(credentials.reset_secret, socket.addr)
         self._half_open: dict[Driver, asyncio.TimerHandle] = {}  # inbound
         self._farewells = Farewells()
         self._accept: Accept | None = None
@@ -120,6 +120,7 @@ class Endpoint:
                     driver.receive(part, size, addr, local_ip, now)
                     if driver in self._half_open and not driver.engine.has_begun:
                         driver.drop()  # at once: it must not count for the rest of the batch
+                        self._admission.distrust(now)
                     else:
                         touched[driver] = None
         for driver in touched:

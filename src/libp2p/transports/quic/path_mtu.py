@@ -13,6 +13,9 @@ from __future__ import annotations
 MINIMUM = 1200
 """Bytes of a datagram that every path must carry (RFC 9000, 14): what an IPv6 packet of 1,280 has room for."""
 
+_FIRST = 0.01
+"""Seconds behind the handshake before which nothing is probed: what the handshake was for goes first."""
+
 _TRIES = 3
 _AGAIN = 600.0
 """Seconds until a path that did not carry the full size is tried again: PMTU_RAISE_TIMER."""
@@ -37,6 +40,10 @@ class PathMtu:
         self._next_at = 0.0
         self.losses = 0
         """How often in a row datagrams larger than the base were lost, and none arrived."""
+
+    def start(self, now: float) -> None:
+        """The handshake is over."""
+        self._next_at = now + _FIRST
 
     def limit(self, maximum: int) -> None:
         """The peer takes no larger datagrams."""

@@ -35,18 +35,23 @@ _SIZE = 42
 _PURPOSE = b"libp2p quic stateless reset key"
 
 
-class StatelessResets:
-    """The stateless resets of one socket, bound to `addr`, of the host that owns `key`."""
+def reset_secret(key: PrivateKey) -> bytes:
+    """What the tokens of the host that owns `key` are made from."""
+    return HKDF(SHA256(), 32, salt=None, info=_PURPOSE).derive(key.to_protobuf())
 
-    def __init__(self, key: PrivateKey, addr: SocketAddress) -> None:
-        info = _PURPOSE + f" {addr[0]} {addr[1]}".encode()
-        self._key = HKDF(SHA256(), 32, salt=None, info=info).derive(key.to_protobuf())
+
+class StatelessResets:
+    """The stateless resets of one socket, bound to `addr`, of a host whose secret is given."""
+
+    def __init__(self, secret: bytes, addr: SocketAddress) -> None:
+        self._secret = secret
+        self._socket = f"{addr[0]} {addr[1]} ".encode()
         self._sent = 0  # in the second since...
         self._since = 0.0
 
     def token(self, cid: bytes) -> bytes:
         """The token of a connection id of ours."""
-        return hmac.digest(self._key, cid, "sha256")[:TOKEN_SIZE]
+        return hmac.digest(self._secret, self._socket + cid, "sha256")[:TOKEN_SIZE]
 
     def answer(self, cid: bytes, size: int, now: float) -> bytes | None:
         """What to answer to a packet of `size` bytes for the unknown `cid`; None where there is no answer."""

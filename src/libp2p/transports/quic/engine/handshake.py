@@ -10,10 +10,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, TypedDict, Unpack
 
 from aioquic import tls
 from aioquic._buffer import Buffer
+from aioquic.quic import connection as quic_connection
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection, QuicConnectionError
 from aioquic.quic.crypto import CryptoPair
@@ -30,6 +32,11 @@ from .lane import ONE_RTT
 
 MAX_HANDSHAKE_MESSAGE = 65_536
 """Bytes of one TLS message that are buffered; a libp2p certificate has less than a thousand, or with RSA two."""
+
+MAX_CONNECTION_IDS = 4
+"""Connection ids that we issue at a time: enough to move a few times before more arrive."""
+
+quic_connection.EPOCHS = cache(quic_connection.EPOCHS)  # which makes 33 sets for each connection, always the same
 
 logging.getLogger("quic").addHandler(logging.NullHandler())  # aioquic warns of what peers do: for who asks to hear it
 
@@ -65,6 +72,7 @@ class HandshakeEngine(QuicConnection):
         self._expected_peer = origin.get("expected_peer")
         self._reset_token = origin.get("reset_token")
         self._give_reset_tokens(0)
+        self._now = 0.0
         self._space = QuicPacketSpace()  # of the packets behind the handshake; these two are renewed as it begins
         self._keys = CryptoPair()
 
@@ -141,6 +149,7 @@ class HandshakeEngine(QuicConnection):
 
     def _confirm_handshake(self) -> None:
         super()._confirm_handshake()
+        self.path_mtu.start(self._now)
         # What only a handshake needs, 48 KiB of buffers first of all, would stay for as long as the connection.
         self._crypto_buffers = {epoch: Buffer(capacity=0) for epoch in self._crypto_buffers}
         self.tls._peer_certificate = None
@@ -151,6 +160,7 @@ class HandshakeEngine(QuicConnection):
         if maximum := pull_quic_transport_parameters(Buffer(data=data)).max_udp_payload_size:
             self.path_mtu.limit(maximum)
             self._use_datagram_size()
+        self._remote_active_connection_id_limit = min(self._remote_active_connection_id_limit, MAX_CONNECTION_IDS)
 
     def _use_datagram_size(self) -> None:
         if (size := self.path_mtu.size) != self._max_datagram_size:

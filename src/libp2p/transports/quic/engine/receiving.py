@@ -24,7 +24,6 @@ class ReceivingEngine(StreamsEngine):
 
     def __init__(self, configuration: QuicConfiguration, settings: QuicConfig, **origin: Unpack[Origin]) -> None:
         super().__init__(configuration, settings, **origin)
-        self._now = 0.0
         self._heard = False  # whether a packet was taken since the idle timeout was last moved
         self._starved: set[Lane] = set()  # lanes that wait for the connection's window
 
@@ -148,6 +147,10 @@ class ReceivingEngine(StreamsEngine):
         data.used += size
         self._events.append((lane, payload[position:]))  # type: ignore[arg-type]
         return True
+
+    def _handle_padding_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:  # noqa: ARG002
+        rest = buf.data_slice(buf.tell(), buf.capacity).lstrip(b"\0")  # aioquic looks at each byte
+        buf.seek(buf.capacity - len(rest))
 
     def _handle_max_data_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
         super()._handle_max_data_frame(context, frame_type, buf)
