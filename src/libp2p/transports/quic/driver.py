@@ -229,14 +229,19 @@ class Driver:
 
     def _ring(self) -> None:
         self._timer = None
-        now = max(self._loop.time(), self._rings_at)
+        try:
+            self._expire(max(self._loop.time(), self._rings_at))
+        except Exception as error:
+            self._break(error)
+        self.process()
+
+    def _expire(self, now: float) -> None:
         at = self.engine.get_timer()
         if at is not None and at <= now:
             self.engine.expire(now)
         if self._keep_alive_at <= now:
             self.engine.send_ping(0)
             self._move_keep_alive(now)
-        self.process()
 
     def _finish(self) -> None:
         """The engine is at its end."""

@@ -42,12 +42,7 @@ logger = logging.getLogger(__name__)
 class Endpoint:
     """Routes the datagrams of one socket."""
 
-    def __init__(
-        self,
-        socket: DatagramSocket,
-        credentials: Credentials,
-        settings: QuicConfig,
-    ) -> None:
+    def __init__(self, socket: DatagramSocket, credentials: Credentials, settings: QuicConfig) -> None:
         self.socket = socket
         self._credentials = credentials
         self._settings = settings
@@ -115,7 +110,7 @@ class Endpoint:
                     stop += size
                 part = data if stop - start >= end else data[start:stop]
                 start = stop
-                driver = self._routes.get(cid) or self._unknown(part[:size], cid, addr)
+                driver = self._routes.get(cid) or self._unknown(part[:size], cid, addr, local_ip)
                 if driver is not None:
                     driver.receive(part, size, addr, local_ip, now)
                     if driver in self._half_open and not driver.engine.has_begun:
@@ -231,7 +226,7 @@ class Endpoint:
         if not self.socket.send(batch, addr, local_ip) and self._blocked is None:
             self._blocked = set()
 
-    def _unknown(self, data: bytes, cid: bytes, addr: SocketAddress) -> Driver | None:
+    def _unknown(self, data: bytes, cid: bytes, addr: SocketAddress, local_ip: str | None) -> Driver | None:
         """A datagram for no connection that there is: the driver of a new one, if it begins one."""
         now = self._loop.time()
         if cid in self._farewells:
@@ -244,7 +239,7 @@ class Endpoint:
         if isinstance(decision, Admitted):
             return self._inbound(decision, addr)
         if decision is not None:
-            self._send([decision], addr, None)
+            self._send([decision], addr, local_ip)
         return None
 
     def _stray(self, data: bytes, cid: bytes, addr: SocketAddress) -> bytes | None:

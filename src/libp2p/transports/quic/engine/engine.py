@@ -5,11 +5,7 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import (
-    END_STATES,
-    PING_FRAME_CAPACITY,
-    QuicConnectionState,
-)
+from aioquic.quic.connection import END_STATES, PING_FRAME_CAPACITY, QuicConnectionState
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicPacketType
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketPacer
@@ -97,11 +93,6 @@ class Engine(SendingEngine):
     def probe_timeout(self) -> float:
         """Seconds until something unacknowledged is sent again."""
         return self._loss.get_probe_timeout()
-
-    @property
-    def host_cids(self) -> list[bytes]:
-        """The connection ids by which the peer may address us now."""
-        return [one.cid for one in self._host_cids]
 
     def close(
         self, error_code: int = QuicErrorCode.NO_ERROR, frame_type: int | None = None, reason_phrase: str = ""
