@@ -1,0 +1,36 @@
+"""The interfaces between the layers, from the wire up.
+
+    RawConnection       reliable ordered bytes between two machines: a TCP socket, an in-memory pipe, a relayed stream
+      SecureChannel     the same after Noise or TLS: knows who the peer is
+    SecurityProtocol    turns the first into the second
+    Connection          carries many streams to one proven peer
+      Stream            one of them: what users read and write
+    Muxer               turns a secure channel into a connection
+    Transport           dials and listens; what it returns is finished: secure, muxed, the peer id verified
+      Listener
+
+Rules:
+- Pull in the handshake, push in the data phase: a `RawConnection` is read with `await` until a `Sink` is attached; from
+  then on it pushes.
+- Identity first: `Connection` and `SecureChannel` exist only for a peer whose id is proven.
+- Everything that ends says why: `Connection.close_reason`, `StreamReset.code`.
+"""
+
+from .raw import LayeredConnection, RawConnection, SecureChannel, SecurityProtocol
+from .streams import Connection, Direction, Muxer, Stream, StreamErrorCode
+from .transport import Accept, Listener, Transport
+
+__all__ = [
+    "Accept",
+    "Connection",
+    "Direction",
+    "LayeredConnection",
+    "Listener",
+    "Muxer",
+    "RawConnection",
+    "SecureChannel",
+    "SecurityProtocol",
+    "Stream",
+    "StreamErrorCode",
+    "Transport",
+]

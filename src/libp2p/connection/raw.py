@@ -1,0 +1,233 @@
+"""Reliable ordered bytes between two machines, and what makes them secure."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from typing import ClassVar
+
+from ..errors import ConnectionClosed
+from ..identity import PeerId, PrivateKey, PublicKey
+from ..io import DEFAULT_READ_LIMIT, Buffer, ByteStream, ReceiveBuffer, Sink, WriteGate
+from ..multiaddr import Multiaddr
+
+_PULL_HIGH_WATER = 64 * 1024
+"""Bytes that a connection buffers for a handshake before it stops reading from the network."""
+
+
+class RawConnection(ByteStream):
+    """A reliable, ordered byte stream between two machines, read by pull at first and by push once a sink is attached.
+
+    Implementations call `_sink`'s methods, and offer `send`, `pause_reading`, `resume_reading`, `close` and `abort`.
+    """
+
+    record_size: int = 65536
+    """Bytes that are best sent in one piece: a secure channel names what fills one of its records."""
+
+    def __init__(self, *, local_addr: Multiaddr, remote_addr: Multiaddr) -> None:
+        self.local_addr = local_addr
+        self.remote_addr = remote_addr
+        self._pull: _PullSide | None = _PullSide(self)
+        self._sink: Sink = self._pull
+        self._agreement: Callable[[], Awaitable[None]] | None = None
+
+    def attach(self, sink: Sink) -> None:
+        """Push from now on: give `sink` what is buffered, then everything as it arrives. Pulling ends."""
+        pull = self._pulling()
+        assert self._agreement is None, "nobody has read the answer to the protocol that was offered"
+        self._pull = None
+        self._sink = sink
+        pull.hand_over(sink)
+
+    @abstractmethod
+    def send(self, buffers: Sequence[Buffer]) -> None:
+        """Send without waiting. The caller stops when its sink's `pause_writing` is called. The buffers are not kept
+        by reference beyond the call, except `bytes`. Nothing happens on a closed connection.
+        """
+
+    @abstractmethod
+    def pause_reading(self) -> None:
+        """Push nothing until `resume_reading`; the peer is held by the network's own back-pressure. Idempotent."""
+
+    @abstractmethod
+    def resume_reading(self) -> None:
+        """Push again. Idempotent."""
+
+    @property
+    def incoming(self) -> ReceiveBuffer:
+        """What has arrived and was not read; for a negotiation's own use."""
+        return self._pulling().incoming
+
+    def expect_agreement(self, agreement: Callable[[], Awaitable[None]]) -> None:
+        """A protocol was offered, the peer's answer is still to come: `agreement` reads it before anything else is
+        read, and raises `ProtocolNotSupported` where the peer declines.
+        """
+        self._agreement = agreement
+
+    async def _agreed(self) -> ReceiveBuffer:
+        if self._agreement is not None:
+            await self._agreement()
+            self._agreement = None
+        return self.incoming
+
+    async def read(self, n: int = -1, *, limit: int = DEFAULT_READ_LIMIT) -> bytes:
+        return await (await self._agreed()).read(n, limit=limit)
+
+    async def readexactly(self, n: int) -> bytes:
+        return await (await self._agreed()).readexactly(n)
+
+    async def readuntil(self, separator: bytes = b"\n", *, limit: int = 65536) -> bytes:
+        return await (await self._agreed()).readuntil(separator, limit=limit)
+
+    async def write(self, data: Buffer) -> None:
+        pull = self._pulling()
+        pull.check_open()
+        self.send((data,))
+        await pull.drain()
+
+    def _pulling(self) -> _PullSide:
+        if self._pull is None:
+            raise RuntimeError(f"{type(self).__name__} is pushing to a sink; it can't be read or written by a task")
+        return self._pull
+
+
+class _PullSide:
+    """The sink of a connection that tasks read from and write to."""
+
+    def __init__(self, connection: RawConnection) -> None:
+        self._connection = connection
+        self.incoming = ReceiveBuffer(self._consumed)
+        self._writable = WriteGate()
+        self._lost: Exception | None = None
+
+    def data_received(self, data: memoryview) -> None:
+        self.incoming.feed(data)
+        if self.incoming.unclaimed > _PULL_HIGH_WATER:
+            self._connection.pause_reading()
+
+    def eof_received(self) -> None:
+        self.incoming.feed_eof()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._lost = error or ConnectionClosed("the connection was closed", by="local")
+        self.incoming.set_error(self._lost)
+        self._writable.fail(self._lost)
+
+    def pause_writing(self) -> None:
+        self._writable.pause()
+
+    def resume_writing(self) -> None:
+        self._writable.resume()
+
+    def check_open(self) -> None:
+        if self._lost is not None:
+            raise self._lost.with_traceback(None)
+
+    async def drain(self) -> None:
+        await self._writable.wait()
+        self._writable.passed()
+
+    def _consumed(self, _: int) -> None:
+        """A task took bytes, or waits for more than there are."""
+        if self.incoming.unclaimed <= _PULL_HIGH_WATER:
+            self._connection.resume_reading()
+
+    def hand_over(self, sink: Sink) -> None:
+        """Give everything that happened so far to the sink that takes over."""
+        eof = self.incoming.ended
+        data = self.incoming.take_all()
+        self._connection.resume_reading()  # first: the sink may pause as soon as it gets data
+        if data:
+            sink.data_received(memoryview(data))
+        if self._writable.paused:
+            sink.pause_writing()
+        if self._lost is not None:
+            sink.connection_lost(self._lost)
+        elif eof:
+            sink.eof_received()
+
+
+class LayeredConnection(RawConnection):
+    """A connection on top of another one, whose sink it is: passes everything on, but for what a subclass changes."""
+
+    def __init__(self, raw: RawConnection) -> None:
+        super().__init__(local_addr=raw.local_addr, remote_addr=raw.remote_addr)
+        self._raw = raw
+
+    def send(self, buffers: Sequence[Buffer]) -> None:
+        self._raw.send(buffers)
+
+    def pause_reading(self) -> None:
+        self._raw.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._raw.resume_reading()
+
+    async def close(self) -> None:
+        await self._raw.close()
+
+    def abort(self, error: Exception | None = None) -> None:
+        self._raw.abort(error)
+
+    def data_received(self, data: memoryview) -> None:
+        """See `Sink`."""
+        self._sink.data_received(data)
+
+    def eof_received(self) -> None:
+        """See `Sink`."""
+        self._sink.eof_received()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """See `Sink`."""
+        self._sink.connection_lost(error)
+
+    def pause_writing(self) -> None:
+        """See `Sink`."""
+        self._sink.pause_writing()
+
+    def resume_writing(self) -> None:
+        """See `Sink`."""
+        self._sink.resume_writing()
+
+
+class SecureChannel(LayeredConnection):
+    """A raw connection whose bytes are encrypted for, and authenticated by, one proven peer."""
+
+    def __init__(
+        self,
+        raw: RawConnection,
+        *,
+        protocol: str,
+        local_peer: PeerId,
+        remote_key: PublicKey,
+        stream_muxer: str | None,
+    ) -> None:
+        super().__init__(raw)
+        self.protocol = protocol
+        """The security protocol's id, such as `/noise`."""
+        self.local_peer = local_peer
+        self.remote_key = remote_key
+        self.remote_peer = remote_key.peer_id
+        self.stream_muxer = stream_muxer
+        """The muxer that the handshake agreed on (inlined negotiation), None where it agreed on none."""
+
+
+class SecurityProtocol(ABC):
+    """A protocol that secures raw connections: `/noise`, `/tls/1.0.0`."""
+
+    protocol_id: ClassVar[str]
+
+    @abstractmethod
+    async def secure_outbound(
+        self, raw: RawConnection, key: PrivateKey, *, expected_peer: PeerId | None, muxers: Sequence[str]
+    ) -> SecureChannel:
+        """Run the dialer's handshake over `raw`, as the owner of `key`.
+
+        `expected_peer` is who must answer (None: anybody, who is then known by the channel's `remote_peer`); `muxers`
+        are the ids of the muxers to offer within the handshake, best first. Raises `PeerIdMismatch`,
+        `HandshakeError`, and what reading `raw` raises. On an error the caller aborts `raw`.
+        """
+
+    @abstractmethod
+    async def secure_inbound(self, raw: RawConnection, key: PrivateKey, *, muxers: Sequence[str]) -> SecureChannel:
+        """Run the listener's handshake; else like `secure_outbound`."""

@@ -1,0 +1,189 @@
+"""A connection that carries many streams to one proven peer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from enum import Enum, IntEnum
+from typing import ClassVar
+
+from ..errors import ConnectionClosed, ProtocolNotSupported, RemoteProtocolError
+from ..identity import PeerId, PublicKey
+from ..io import DEFAULT_READ_LIMIT, ByteStream, ReceiveBuffer
+from ..multiaddr import Multiaddr
+from .raw import SecureChannel
+
+
+class Direction(Enum):
+    """Who opened a connection or stream."""
+
+    INBOUND = "inbound"
+    OUTBOUND = "outbound"
+
+
+class StreamErrorCode(IntEnum):
+    """Why a stream was reset: the codes of the libp2p specs' error code registry, as go-libp2p sends them."""
+
+    NONE = 0
+    PROTOCOL_NEGOTIATION_FAILED = 0x1001
+    RESOURCE_LIMIT_EXCEEDED = 0x1002
+    RATE_LIMITED = 0x1003
+    PROTOCOL_VIOLATION = 0x1004
+    SUPPLANTED = 0x1005
+    GARBAGE_COLLECTED = 0x1006
+    SHUTDOWN = 0x1007
+    GATED = 0x1008
+
+
+class Stream(ByteStream):
+    """A stream of a connection, with the protocol that both sides agreed to speak on it.
+
+    Both directions end separately: `close_write` ends ours, b"" from `read` tells that the peer ended its own. There is
+    no time limit on an open stream: a peer that does not read makes `write` wait, for ever if need be.
+    """
+
+    def __init__(self, stream_id: int, connection: Connection, direction: Direction) -> None:
+        self.id = stream_id
+        self.connection = connection
+        self.direction = direction
+        self.protocol = ""
+        """The protocol id agreed on; "" while it is being negotiated by the listener."""
+        self._incoming = ReceiveBuffer(self._consumed)
+        self._agreement: Callable[[], Awaitable[None]] | None = None
+
+    def expect_agreement(self, agreement: Callable[[], Awaitable[None]]) -> None:
+        """The protocol was offered, the peer's answer is still to come: `agreement` reads it before anything else is
+        read, and raises `ProtocolNotSupported` where the peer declines. It must survive being cancelled and called
+        again.
+        """
+        self._agreement = agreement
+
+    async def agreed(self) -> str:
+        """Wait until the peer has agreed to the protocol; return its id. Raises `ProtocolNotSupported`.
+
+        A single protocol is offered optimistically, without waiting for the answer; reading waits for it anyway.
+        """
+        if self._agreement is not None:
+            try:
+                await self._agreement()
+            except (ProtocolNotSupported, RemoteProtocolError):
+                self.reset(StreamErrorCode.PROTOCOL_NEGOTIATION_FAILED)
+                raise
+            self._agreement = None
+        return self.protocol
+
+    @property
+    def incoming(self) -> ReceiveBuffer:
+        """The bytes received, below the protocol negotiation; for the negotiation's own use."""
+        return self._incoming
+
+    async def read(self, n: int = -1, *, limit: int = DEFAULT_READ_LIMIT) -> bytes:
+        if self._agreement is not None:
+            await self.agreed()
+        return await self._incoming.read(n, limit=limit)
+
+    async def readexactly(self, n: int) -> bytes:
+        if self._agreement is not None:
+            await self.agreed()
+        return await self._incoming.readexactly(n)
+
+    async def readuntil(self, separator: bytes = b"\n", *, limit: int = 65536) -> bytes:
+        if self._agreement is not None:
+            await self.agreed()
+        return await self._incoming.readuntil(separator, limit=limit)
+
+    @abstractmethod
+    async def close_write(self) -> None:
+        """Send what was written, then tell the peer that no more comes. Reading goes on. Idempotent."""
+
+    @abstractmethod
+    def reset(self, code: int = StreamErrorCode.NONE) -> None:
+        """End both directions at once; the peer's pending and later calls raise `StreamReset(code)`. Idempotent."""
+
+    @abstractmethod
+    def _consumed(self, n: int) -> None:
+        """The reader took `n` bytes: let the peer send as many more."""
+
+    def abort(self, error: Exception | None = None) -> None:  # noqa: ARG002 - a stream's reset carries a code, no text
+        self.reset()
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.id} {self.direction.value} {self.protocol or '?'} {self.connection.remote_peer}>"
+
+
+class Connection(ABC):
+    """A secure connection to one proven peer that carries many streams."""
+
+    local_peer: PeerId
+    remote_peer: PeerId
+    remote_key: PublicKey
+    local_addr: Multiaddr
+    remote_addr: Multiaddr
+    direction: Direction
+    security: str
+    """The id of the security protocol, such as `/noise`."""
+    muxer: str
+    """The id of the muxer, such as `/yamux/1.0.0`."""
+
+    @abstractmethod
+    def serve(
+        self,
+        on_stream: Callable[[Stream], None],
+        on_closed: Callable[[ConnectionClosed], None],
+        on_stream_closed: Callable[[Stream], None] | None = None,
+    ) -> None:
+        """Start: `on_stream` gets every stream that the peer opens, those it opened before at once; `on_stream_closed`
+        every stream, of either side, whose two directions have ended; `on_closed` is called once, at the very end.
+        """
+
+    @property
+    @abstractmethod
+    def streams(self) -> Sequence[Stream]:
+        """The streams open now."""
+
+    @property
+    @abstractmethod
+    def rtt(self) -> float | None:
+        """The last round-trip time measured, in seconds."""
+
+    @property
+    @abstractmethod
+    def close_reason(self) -> ConnectionClosed | None:
+        """Why the connection is closed; None while it is open."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether no stream can be opened any more."""
+        return self.close_reason is not None
+
+    @abstractmethod
+    async def open_stream(self) -> Stream:
+        """A new stream, no protocol agreed yet. Waits while the peer has too many unaccepted streams of ours. Raises
+        `ConnectionClosed`, and `LimitExceeded` where we have too many open.
+        """
+
+    @abstractmethod
+    async def close(self, reason: str = "closed by the application") -> None:
+        """Send what was written, say goodbye, and close. Reading of what arrived before stays possible. Idempotent."""
+
+    @abstractmethod
+    def abort(self, reason: str = "aborted by the application") -> None:
+        """Close at once; what was not sent yet is dropped. Idempotent."""
+
+    @abstractmethod
+    async def wait_closed(self) -> ConnectionClosed:
+        """Wait for the end; return why."""
+
+    def __repr__(self) -> str:
+        state = f"closed: {self.close_reason.reason}" if self.close_reason else "open"
+        return f"<Connection {self.direction.value} {self.remote_peer} {self.remote_addr} {state}>"
+
+
+class Muxer(ABC):
+    """Makes a connection of a secure channel: `/yamux/1.0.0`, `/mplex/6.7.0`."""
+
+    protocol_id: ClassVar[str]
+
+    @abstractmethod
+    def connect(self, channel: SecureChannel, direction: Direction) -> Connection:
+        """Take over `channel`, which nobody reads or writes from here on."""
