@@ -254,6 +254,8 @@ class EndpointSocket(DatagramSocket, asyncio.DatagramProtocol):
         transport = self._transport
         if transport is None:
             return True
+        if not getattr(transport, "_buffer", True):
+            transport._buffer_size = 0  # of each datagram CPython 3.13 adds 8 bytes more than it takes off again
         waiting = transport.get_write_buffer_size()
         if waiting and waiting + sum(map(len, datagrams)) > MAX_WAITING:
             logger.debug("%s: %d bytes wait, datagrams to %s dropped", self.addr, waiting, addr)
@@ -273,7 +275,7 @@ class EndpointSocket(DatagramSocket, asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        self._transport.set_write_buffer_limits(high=_WAITING_HIGH, low=0)
+        self._transport.set_write_buffer_limits(high=_WAITING_HIGH, low=_WAITING_HIGH // 2)
 
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
         if data and self._receiver is not None and self._transport is not None:
