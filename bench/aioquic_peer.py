@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import json
 import socket
 import ssl
 import statistics
@@ -31,7 +30,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from aioquic.asyncio.client import connect
 from aioquic.asyncio.protocol import QuicConnectionProtocol
@@ -42,6 +41,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from .command import Line, Wanted, report, run, serve_until_stdin_closes
+
 BLOCK = 1 << 18  # bytes
 AHEAD = 16  # blocks that a sender may be ahead of the receiver
 HEADER = struct.Struct(">cQ")
@@ -50,7 +51,6 @@ SETTLE = 0.01  # seconds before hanging up, as in peer.py
 Reader: TypeAlias = asyncio.StreamReader
 Writer: TypeAlias = asyncio.StreamWriter
 Address: TypeAlias = tuple[str, int]
-Line = dict[str, Any]
 
 
 async def send(reader: Reader, writer: Writer, size: int) -> None:
@@ -153,10 +153,6 @@ def server_configuration() -> QuicConfiguration:
     return QuicConfiguration(is_client=False, certificate=certificate, private_key=key)
 
 
-def report(line: Line) -> None:
-    print(json.dumps(line), flush=True)
-
-
 def parse(multiaddr: str) -> Address:
     """Of `/ip4/HOST/udp/PORT...`."""
     _, _, host, _, port, *_ = multiaddr.split("/")
@@ -176,32 +172,14 @@ async def listen(multiaddr: str = "/ip4/127.0.0.1/udp/0/quic-v1") -> None:
         task.add_done_callback(transfers.discard)
 
     server = await serve(host, port, configuration=server_configuration(), stream_handler=accept)
-    report({"ready": True, "addrs": [f"/ip4/{host}/udp/{port}/quic-v1"]})
-    await asyncio.to_thread(sys.stdin.read)
+    await serve_until_stdin_closes(f"/ip4/{host}/udp/{port}/quic-v1")
     server.close()
 
 
-async def dial(multiaddr: str, *args: str) -> bool:
-    try:
-        for what, count in zip(args[::2], args[1::2], strict=True):
-            result = await BENCHES[what](parse(multiaddr), int(count))
-            report({"what": what, "ok": True, "count": int(count), **result})
-    except OSError as error:
-        report({"ok": False, "error": f"{type(error).__name__}: {error}"})
-        return False
-    return True
-
-
-def main() -> int:
-    match sys.argv[1:]:
-        case ["listen", *rest] if len(rest) <= 1:
-            asyncio.run(listen(*rest))
-            return 0
-        case ["dial", multiaddr, "bench", *rest] if rest and len(rest) % 2 == 0 and set(rest[::2]) <= BENCHES.keys():
-            return 0 if asyncio.run(dial(multiaddr, *rest)) else 1
-    print("usage: python -m bench.aioquic_peer listen [MULTIADDR] | dial ADDR bench WHAT N ...", file=sys.stderr)
-    return 2
+async def dial(multiaddr: str, wanted: Wanted) -> None:
+    for what, count in wanted:
+        report(what, count, await BENCHES[what](parse(multiaddr), count))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("bench.aioquic_peer", listen=listen, dial=dial, benches=BENCHES, errors=(OSError,)))

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
-import json
 import os
 import statistics
 import sys
@@ -24,7 +23,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from libp2p.connection import Stream
 from libp2p.errors import Libp2pError
@@ -33,6 +31,8 @@ from libp2p.identity import PeerId
 from libp2p.multiaddr import Multiaddr
 from libp2p.protocols.perf import Perf, measure
 from libp2p.security.noise import Noise
+
+from .command import Line, Wanted, report, run, serve_until_stdin_closes
 
 TRANSPORT = os.environ.get("TRANSPORT", "tcp")
 LISTEN_ADDR = {"tcp": "/ip4/127.0.0.1/tcp/0", "quic-v1": "/ip4/127.0.0.1/udp/0/quic-v1"}[TRANSPORT]
@@ -44,8 +44,6 @@ SETTLE = 0.01  # seconds between two connects: lets identify and the hang-up end
 IDLE_WARM_UP = 50  # connections made before memory is measured for the first time
 IDLE_AT_ONCE = 16  # dials side by side while idle connections are made
 IDLE_SETTLE = 1.0  # seconds for identify to end on all of them
-
-Line = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,10 +199,6 @@ BENCHES: dict[str, Callable[[Host, Remote, int], Awaitable[Line]]] = {
 }
 
 
-def report(line: Line) -> None:
-    print(json.dumps(line), flush=True)
-
-
 async def listen(address: str = LISTEN_ADDR) -> None:
     async with new_host(address) as host, Perf(host):
         host.handle(ECHO)(serve_echo)
@@ -214,34 +208,17 @@ async def listen(address: str = LISTEN_ADDR) -> None:
         async def serve_dial(stream: Stream) -> None:
             await host.connect((await stream.read()).decode())
 
-        report({"ready": True, "addrs": [str(addr) for addr in host.addrs]})
-        await asyncio.to_thread(sys.stdin.read)
+        await serve_until_stdin_closes(*(str(addr) for addr in host.addrs))
 
 
-async def dial(address: str, *args: str) -> bool:
+async def dial(address: str, wanted: Wanted) -> None:
     target = Multiaddr(address)
-    try:
-        async with new_host() as host:
-            for what, count in zip(args[::2], args[1::2], strict=True):
-                connection = await host.connect(target)
-                result = await BENCHES[what](host, Remote(target, connection.remote_peer), int(count))
-                report({"what": what, "ok": True, "count": int(count), **result})
-    except (Libp2pError, OSError, ExceptionGroup) as error:
-        report({"ok": False, "error": f"{type(error).__name__}: {error}"})
-        return False
-    return True
-
-
-def main() -> int:
-    match sys.argv[1:]:
-        case ["listen", *rest] if len(rest) <= 1:
-            asyncio.run(listen(*rest))
-            return 0
-        case ["dial", address, "bench", *rest] if rest and len(rest) % 2 == 0 and set(rest[::2]) <= BENCHES.keys():
-            return 0 if asyncio.run(dial(address, *rest)) else 1
-    print("usage: python -m bench.peer listen [MULTIADDR] | dial ADDR bench WHAT N ...", file=sys.stderr)
-    return 2
+    async with new_host() as host:
+        for what, count in wanted:
+            connection = await host.connect(target)
+            report(what, count, await BENCHES[what](host, Remote(target, connection.remote_peer), count))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    errors = (Libp2pError, OSError, ExceptionGroup)
+    sys.exit(run("bench.peer", listen=listen, dial=dial, benches=BENCHES, errors=errors))

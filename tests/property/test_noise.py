@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +12,7 @@ from libp2p.identity import PrivateKey
 from libp2p.security.noise import Noise, NoiseChannel
 from libp2p.security.noise.core import Handshake
 from libp2p.security.noise.payload_pb2 import NoiseHandshakePayload
+from libp2p.testing.conformance.one_end import end, received_in_pieces, split, wire_image
 from libp2p.transports.memory.pipe import MemoryConnection, pipe
 
 KEY = PrivateKey.generate()
@@ -32,23 +32,9 @@ def channel_over(raw: MemoryConnection) -> NoiseChannel:
     return channel
 
 
-async def end(*raws: MemoryConnection) -> None:
-    for raw in raws:
-        raw.abort()
-    await asyncio.gather(*(raw.close() for raw in raws))
-
-
-async def wire_image(writes: list[bytes]) -> bytes:
-    """What a channel sends for `writes`."""
+async def sent(writes: list[bytes]) -> bytes:
     here, there = pipe(window=1 << 20)
-    channel = channel_over(here)
-    for data in writes:
-        channel.send([data])
-    reading = asyncio.ensure_future(there.read())
-    await channel.close()
-    image = await reading
-    await end(there)
-    return image
+    return await wire_image(channel_over(here), there, writes)
 
 
 plaintexts = st.lists(st.binary(max_size=40) | st.integers(60_000, 140_000).map(bytes), max_size=4)
@@ -57,22 +43,15 @@ plaintexts = st.lists(st.binary(max_size=40) | st.integers(60_000, 140_000).map(
 @settings(max_examples=60)
 @given(plaintexts, st.lists(st.integers(0, 2**32), max_size=12))
 async def test_any_split_of_the_ciphertext_gives_the_same_plaintext(writes: list[bytes], cuts: list[int]) -> None:
-    image = await wire_image(writes)
+    image = await sent(writes)
     here, there = pipe()
-    channel = channel_over(here)
-    bounds = sorted({0, len(image), *(cut % (len(image) + 1) for cut in cuts)})
-    for start, stop in pairwise(bounds):
-        chunk = bytearray(image[start:stop])
-        channel.data_received(memoryview(chunk))
-        chunk[:] = bytes(len(chunk))  # the memory was valid during the call only
-    channel.eof_received()
-    assert await channel.read() == b"".join(writes)
+    assert await received_in_pieces(channel_over(here), split(image, cuts)) == b"".join(writes)
     await end(here, there)
 
 
 @given(st.lists(st.binary(min_size=1, max_size=30), min_size=1, max_size=4), st.data())
 async def test_byte_by_byte_and_damaged_anywhere(writes: list[bytes], data: st.DataObject) -> None:
-    image = bytearray(await wire_image(writes))
+    image = bytearray(await sent(writes))
     position = data.draw(st.integers(0, len(image) - 1))
     image[position] ^= data.draw(st.integers(1, 255))
     here, there = pipe()

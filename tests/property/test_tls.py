@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import warnings
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
@@ -18,6 +17,7 @@ from libp2p.security.tls import Tls
 from libp2p.security.tls.certificate import make_certificate, verify_certificate
 from libp2p.security.tls.channel import TlsChannel
 from libp2p.security.tls.handshake import Handshake, make_context
+from libp2p.testing.conformance.one_end import end, received_in_pieces, split, wire_image
 from libp2p.transports.memory.pipe import MemoryConnection, pipe
 
 KEY = PrivateKey.generate()
@@ -32,15 +32,10 @@ def handshake(cuts: list[int]) -> tuple[SSL.Connection, SSL.Connection]:
     sides = [Handshake(CONTEXT, is_dialer=is_dialer, expected_peer=None, muxers=()) for is_dialer in (True, False)]
     for sender, receiver in (sides, sides[::-1], sides):
         sender.proceed()
-        output = sender.data_to_send()
-        for start, stop in bounds(len(output), cuts):
-            receiver.receive(output[start:stop])
+        for piece in split(sender.data_to_send(), cuts):
+            receiver.receive(piece)
             receiver.proceed()
     return sides[0].connection, sides[1].connection
-
-
-def bounds(size: int, cuts: list[int]) -> list[tuple[int, int]]:
-    return list(pairwise(sorted({0, size, *(cut % (size + 1) for cut in cuts)})))
 
 
 def channel_over(raw: MemoryConnection, tls: SSL.Connection) -> TlsChannel:
@@ -49,23 +44,9 @@ def channel_over(raw: MemoryConnection, tls: SSL.Connection) -> TlsChannel:
     return channel
 
 
-async def end(*raws: MemoryConnection) -> None:
-    for raw in raws:
-        raw.abort()
-    await asyncio.gather(*(raw.close() for raw in raws))
-
-
-async def wire_image(tls: SSL.Connection, writes: list[bytes]) -> bytes:
-    """What a channel sends for `writes` and `close`."""
+async def sent(tls: SSL.Connection, writes: list[bytes]) -> bytes:
     here, there = pipe(window=1 << 20)
-    channel = channel_over(here, tls)
-    for data in writes:
-        channel.send([data])
-    reading = asyncio.ensure_future(there.read())
-    await channel.close()
-    image = await reading
-    await end(there)
-    return image
+    return await wire_image(channel_over(here, tls), there, writes)
 
 
 plaintexts = st.lists(st.binary(max_size=40) | st.integers(15_000, 140_000).map(bytes), max_size=4)
@@ -76,15 +57,9 @@ splits = st.lists(st.integers(0, 2**32), max_size=12)
 @given(plaintexts, splits)
 async def test_any_split_gives_the_same_plaintext(writes: list[bytes], cuts: list[int]) -> None:
     ours, theirs = handshake(cuts)
-    image = await wire_image(theirs, writes)
+    image = await sent(theirs, writes)
     here, there = pipe()
-    channel = channel_over(here, ours)
-    for start, stop in bounds(len(image), cuts):
-        chunk = bytearray(image[start:stop])
-        channel.data_received(memoryview(chunk))
-        chunk[:] = bytes(len(chunk))  # the memory was valid during the call only
-    channel.eof_received()
-    assert await channel.read() == b"".join(writes)
+    assert await received_in_pieces(channel_over(here, ours), split(image, cuts)) == b"".join(writes)
     await end(here, there)
 
 
@@ -92,7 +67,7 @@ async def test_any_split_gives_the_same_plaintext(writes: list[bytes], cuts: lis
 @given(st.lists(st.binary(min_size=1, max_size=30), min_size=1, max_size=4), st.data())
 async def test_byte_by_byte_and_damaged_anywhere(writes: list[bytes], data: st.DataObject) -> None:
     ours, theirs = handshake([])
-    image = bytearray(await wire_image(theirs, writes))
+    image = bytearray(await sent(theirs, writes))
     position = data.draw(st.integers(0, len(image) - 1))
     image[position] ^= data.draw(st.integers(1, 255))
     here, there = pipe()

@@ -1,9 +1,9 @@
-"""The data phase of Noise: framing, order, tampering, the ends, back-pressure, the limit of messages."""
+"""The data phase of Noise: framing, order, tampering, the ends, the limit of messages."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -14,6 +14,7 @@ from libp2p.errors import LimitExceeded, RemoteProtocolError
 from libp2p.identity import PrivateKey
 from libp2p.security.noise import MAX_MESSAGES, MAX_PLAINTEXT, NoiseChannel
 from libp2p.security.noise.core import nonce
+from libp2p.testing.conformance.one_end import Transcript, settle, transcribed
 from libp2p.transports.memory.pipe import pipe
 
 KEY = PrivateKey.generate()
@@ -25,51 +26,16 @@ def sealed(plaintext: bytes, number: int) -> bytes:
     return len(ciphertext).to_bytes(2, "big") + ciphertext
 
 
-class Recorder:
-    """A sink that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.told: list[object] = []
-        self.on_data: Callable[[], None] = lambda: None
-
-    def data_received(self, data: memoryview) -> None:
-        self.told.append(bytes(data))
-        self.on_data()
-
-    def eof_received(self) -> None:
-        self.told.append("eof")
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.told.append(("lost", error))
-
-    def pause_writing(self) -> None:
-        self.told.append("pause")
-
-    def resume_writing(self) -> None:
-        self.told.append("resume")
-
-
 @asynccontextmanager
-async def channel_to(*, window: int = 1 << 20) -> AsyncIterator[tuple[NoiseChannel, Recorder, RawConnection]]:
-    """A channel that pushes to a recorder, and the raw connection at the other end."""
-    here, there = pipe(window=window, segment=window)
+async def channel_to() -> AsyncIterator[tuple[NoiseChannel, Transcript, RawConnection]]:
+    """A channel that pushes to a transcript, and the raw connection at the other end."""
+    here, there = pipe(window=1 << 20, segment=1 << 20)
     channel = NoiseChannel(
         here, send_key=THERE, receive_key=BACK, local_peer=KEY.peer_id, remote_key=KEY.public_key, stream_muxer=None
     )
     here.attach(channel)
-    recorder = Recorder()
-    channel.attach(recorder)
-    try:
+    async with transcribed(channel, there) as recorder:
         yield channel, recorder, there
-    finally:
-        channel.abort()
-        there.abort()
-        await asyncio.gather(channel.close(), there.close())
-
-
-async def settle() -> None:
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize(
@@ -173,21 +139,6 @@ async def test_error_of_the_sink_is_the_connections() -> None:
         there.send([sealed(b"first", 0) + sealed(b"second", 1)])
         await settle()
         assert recorder.told == [b"first", ("lost", broken)]
-
-
-async def test_back_pressure_passes_through() -> None:
-    async with channel_to(window=1024) as (channel, recorder, there):
-        channel.send([bytes(200_000)])
-        assert recorder.told == ["pause"]
-        while "resume" not in recorder.told:
-            await there.read(65536)
-        channel.pause_reading()
-        there.send([sealed(b"held", 0)])
-        await settle()
-        assert recorder.told == ["pause", "resume"]
-        channel.resume_reading()
-        await settle()
-        assert recorder.told == ["pause", "resume", b"held"]
 
 
 async def test_last_nonce_is_used_and_none_behind_it() -> None:

@@ -1,12 +1,11 @@
-"""The data phase of TLS: records, tampering, the ends, back-pressure, memory."""
+"""The data phase of TLS: records, tampering, the ends, memory."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from OpenSSL import SSL
@@ -17,6 +16,7 @@ from libp2p.security.tls import channel as channel_module
 from libp2p.security.tls.certificate import make_certificate
 from libp2p.security.tls.channel import RECORD_OVERHEAD, RECORD_SIZE, TlsChannel
 from libp2p.security.tls.handshake import Handshake, make_context
+from libp2p.testing.conformance.one_end import Transcript, settle, transcribed
 from libp2p.transports.memory.pipe import MemoryConnection, pipe
 
 KEY = PrivateKey.generate()
@@ -34,33 +34,6 @@ def handshake() -> tuple[SSL.Connection, SSL.Connection]:
     return sides[0].connection, sides[1].connection
 
 
-class Recorder:
-    """A sink that keeps what it is told; data in a row is one piece."""
-
-    def __init__(self) -> None:
-        self.told: list[Any] = []
-        self.on_data: Callable[[], None] = lambda: None
-
-    def data_received(self, data: memoryview) -> None:
-        if self.told and isinstance(last := self.told[-1], bytes):
-            self.told[-1] = last + data
-        else:
-            self.told.append(bytes(data))
-        self.on_data()
-
-    def eof_received(self) -> None:
-        self.told.append("eof")
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.told.append(("lost", error))
-
-    def pause_writing(self) -> None:
-        self.told.append("pause")
-
-    def resume_writing(self) -> None:
-        self.told.append("resume")
-
-
 def take(tls: SSL.Connection) -> bytes:
     try:
         return tls.bio_read(1 << 20)
@@ -75,27 +48,14 @@ def sealed(tls: SSL.Connection, *plaintexts: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def channel_to(
-    *, window: int = 1 << 20
-) -> AsyncIterator[tuple[TlsChannel, Recorder, MemoryConnection, SSL.Connection]]:
-    """A dialer's channel that pushes to a recorder, and the other end: its raw connection, and its half of TLS."""
-    here, there = pipe(window=window, segment=window)
+async def channel_to() -> AsyncIterator[tuple[TlsChannel, Transcript, MemoryConnection, SSL.Connection]]:
+    """A dialer's channel that pushes to a transcript, and the other end: its raw connection, and its half of TLS."""
+    here, there = pipe(window=1 << 20, segment=1 << 20)
     ours, theirs = handshake()
     channel = TlsChannel(here, ours, local_peer=KEY.peer_id, remote_key=KEY.public_key, stream_muxer=None)
     channel.start()
-    recorder = Recorder()
-    channel.attach(recorder)
-    try:
+    async with transcribed(channel, there, join=True) as recorder:
         yield channel, recorder, there, theirs
-    finally:
-        channel.abort()
-        there.abort()
-        await asyncio.gather(channel.close(), there.close())
-
-
-async def settle() -> None:
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 def record_sizes(wire: bytes) -> list[int]:
@@ -237,12 +197,10 @@ async def test_tickets_of_the_peer_are_ignored() -> None:
     assert len(tickets) > 300
     channel = TlsChannel(here, side.connection, local_peer=KEY.peer_id, remote_key=side.remote_key, stream_muxer=None)
     channel.start()
-    channel.attach(recorder := Recorder())
-    there.send([tickets[:50], tickets[50:] + sealed(peer, b"data")])
-    await settle()
-    assert recorder.told == [b"data"]
-    channel.abort()
-    await asyncio.gather(channel.close(), there.close())
+    async with transcribed(channel, there) as recorder:
+        there.send([tickets[:50], tickets[50:] + sealed(peer, b"data")])
+        await settle()
+        assert recorder.told == [b"data"]
 
 
 async def test_nothing_is_pushed_behind_an_abort() -> None:
@@ -254,34 +212,6 @@ async def test_nothing_is_pushed_behind_an_abort() -> None:
         assert isinstance(data, bytes)
         assert 0 < len(data) < 20 * RECORD_SIZE
         assert lost == "lost"
-
-
-async def test_error_of_the_sink_is_the_connections() -> None:
-    broken = RemoteProtocolError("no such frame")
-
-    def fail() -> None:
-        raise broken
-
-    async with channel_to() as (_, recorder, there, theirs):
-        recorder.on_data = fail
-        there.send([sealed(theirs, b"first"), sealed(theirs, b"second")])
-        await settle()
-        assert recorder.told == [b"first", ("lost", broken)]
-
-
-async def test_back_pressure_passes_through() -> None:
-    async with channel_to(window=1024) as (channel, recorder, there, theirs):
-        channel.send([bytes(200_000)])
-        assert recorder.told == ["pause"]
-        while "resume" not in recorder.told:
-            await there.read(65536)
-        channel.pause_reading()
-        there.send([sealed(theirs, b"held")])
-        await settle()
-        assert recorder.told == ["pause", "resume"]
-        channel.resume_reading()
-        await settle()
-        assert recorder.told == ["pause", "resume", b"held"]
 
 
 async def test_a_sink_may_drive_other_channels() -> None:

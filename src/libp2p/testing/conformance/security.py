@@ -9,6 +9,7 @@ from ...connection import RawConnection, SecureChannel, SecurityProtocol
 from ...errors import HandshakeError, Libp2pError, PeerIdMismatch, RemoteProtocolError
 from ...identity import KeyType, PeerId, PrivateKey
 from ...transports.memory import MemoryConnection, pipe
+from .one_end import Transcript, end, settle
 from .raw_connections import RawConnectionSuite
 from .tools import ENDED, Recorder, cancel, ends, is_held, pattern, raises, started
 
@@ -120,7 +121,7 @@ class SecurityProtocolSuite(RawConnectionSuite):
                 assert channel.remote_peer == remote.public_key.peer_id
                 assert channel.remote_key == remote.public_key
                 assert channel.protocol == self.protocol().protocol_id
-            await _end(one, other)
+            await end(one, other)
 
     async def test_somebody_else_than_expected_is_refused(self) -> None:
         dialer, listener = pipe()
@@ -133,7 +134,7 @@ class SecurityProtocolSuite(RawConnectionSuite):
                 await ends(other.readexactly(1))
         else:
             assert isinstance(other, ENDED)
-        await _end(dialer, listener)
+        await end(dialer, listener)
 
     async def test_muxers_are_agreed_within_the_handshake(self) -> None:
         for offers, agreed in (
@@ -146,7 +147,7 @@ class SecurityProtocolSuite(RawConnectionSuite):
         ):
             one, other = await self._handshake(*pipe(), offers=offers)
             assert (one.stream_muxer, other.stream_muxer) == (agreed, agreed), offers
-            await _end(one, other)
+            await end(one, other)
 
     async def test_no_muxer_in_common_fails(self) -> None:
         dialer, listener = pipe()
@@ -156,7 +157,7 @@ class SecurityProtocolSuite(RawConnectionSuite):
             if isinstance(result, SecureChannel):
                 with raises(*ENDED):
                     await ends(result.readexactly(1))
-        await _end(dialer, listener)
+        await end(dialer, listener)
 
     async def test_much_data_in_both_directions(self) -> None:
         size = 10_000_000
@@ -171,6 +172,39 @@ class SecurityProtocolSuite(RawConnectionSuite):
             reads = [group.create_task(channel.readexactly(size)) for channel in (one, other)]
             for read in reads:
                 assert await read == pattern(size)
+
+    async def test_nothing_is_pushed_behind_an_error_of_the_sink(self) -> None:
+        one, other = await self._handshake(*pipe())
+        broken = RemoteProtocolError("no such frame")
+
+        def fail() -> None:
+            raise broken
+
+        sink = Transcript()
+        sink.on_data = fail
+        other.attach(sink)
+        one.send((b"first",))
+        one.send((b"second",))
+        await settle()
+        assert sink.told == [b"first", ("lost", broken)]
+        await end(one, other)
+
+    async def test_back_pressure_passes_through_in_both_directions(self) -> None:
+        one, other = await self._handshake(*pipe(window=1024))
+        sink = Transcript()
+        one.attach(sink)
+        one.send((bytes(200_000),))
+        assert sink.told == ["pause"]
+        while "resume" not in sink.told:
+            await ends(other.read(65536))
+        one.pause_reading()
+        other.send((b"held",))
+        await settle()
+        assert sink.told == ["pause", "resume"]
+        one.resume_reading()
+        await settle()
+        assert sink.told == ["pause", "resume", b"held"]
+        await end(one, other)
 
     async def test_nothing_of_what_is_sent_can_be_read_on_the_wire(self) -> None:
         wire, seen, secret = Wire(), bytearray(), b"steak recipes, please"
@@ -252,7 +286,7 @@ class SecurityProtocolSuite(RawConnectionSuite):
                 )
                 with raises(HandshakeError):
                     await ends(call)
-                await _end(ours, theirs)
+                await end(ours, theirs)
 
     async def test_a_handshake_can_be_cancelled(self) -> None:
         for outbound in (True, False):
@@ -265,7 +299,7 @@ class SecurityProtocolSuite(RawConnectionSuite):
             )
             assert await is_held(handshake)
             await cancel(handshake)
-            await _end(ours, theirs)
+            await end(ours, theirs)
 
     async def _handshake_lengths(self) -> dict[str, int]:
         """How many bytes each side sends in a handshake."""
@@ -306,10 +340,3 @@ def _flip(place: int) -> Tamper:
             data[place - start] ^= 0x10
 
     return tamper
-
-
-async def _end(*connections: RawConnection) -> None:
-    for connection in connections:
-        connection.abort()
-    for connection in connections:
-        await ends(connection.close())
