@@ -65,10 +65,10 @@ class StreamedConnection(Connection, Generic[S]):
     ) -> None:
         self._on_stream, self._on_closed, self._on_stream_closed = on_stream, on_closed, on_stream_closed
         unserved, self._unserved = self._unserved, []
-        for stream in unserved:
-            self._hand_out(stream)
         if self._close_reason is not None:
             on_closed(self._close_reason)
+        for stream in unserved:
+            self._hand_out(stream)
 
     @property
     def streams(self) -> Sequence[Stream]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 from collections import Counter
@@ -854,3 +855,121 @@ async def test_dials_share_a_socket_that_ends_with_the_last_of_them() -> None:
         dialed, _ = await at.connect()
         await ends(dialed.close())
         assert not at.near.ports._sockets
+
+
+# Found by a review
+
+
+async def test_one_address_does_not_shut_out_the_others() -> None:
+    async with scene() as at:
+        seen: Counter[bytes] = Counter()
+
+        def lets(data: bytes, source: SocketAddress) -> bool:
+            """Of the bad one only what begins a handshake, and what follows a Retry."""
+            if source[0] != "10.0.0.66":
+                return True
+            if not data[0] & 0x80 or data[0] & 0x30:
+                return False
+            end = 6 + data[5]
+            cid = data[end + 1 : end + 1 + data[end]]
+            seen[cid] += 1
+            return seen[cid] == 1 or (seen[cid] == 2 and data[end + 1 + data[end]] != 0)
+
+        at.lets = lets
+        bad = at.quic(DIALER, at.network.node("10.0.0.66"))
+        dials = [asyncio.ensure_future(bad.dial(ADDR, None)) for _ in range(600)]
+        await asyncio.sleep(1)
+        assert len(at.listener.endpoint._half_open) == QuicConfig().max_pending_per_ip
+        other = at.quic(DIALER, at.network.node("10.0.0.3"))
+        connection = await ends(other.dial(ADDR, PEER))
+        connection.abort()
+        for dial in dials:
+            dial.cancel()
+        await asyncio.gather(*dials, return_exceptions=True)
+        await asyncio.sleep(QuicConfig().handshake_timeout + 5)
+        assert not at.listener.endpoint._half_open_from
+
+
+async def test_streams_that_nobody_holds_give_their_window_back() -> None:
+    async with scene(QuicConfig(stream_window=65536, max_stream_window=65536, connection_window=131072)) as at:
+        dialed, accepted = await at.connect()
+        near, far = Side(dialed), Side(accepted)
+        for _ in range(8):
+            ours, theirs = await near.stream_to(far)
+            await ours.close_write()
+            await theirs.write(bytes(50_000))
+            await theirs.close_write()
+            await asyncio.sleep(0.5)
+            del ours, theirs
+            gc.collect()
+        engine = dialed._engine
+        await asyncio.sleep(0)
+        assert engine._local_max_data.used == engine._consumed == 8 * 50_000
+        dialed.abort()
+        accepted.abort()
+
+
+async def test_a_dial_to_a_zone_that_does_not_exist_leaves_nothing() -> None:
+    async with Network() as network:
+        node = network.node("fe80::1")
+        transport = Scene(QuicConfig(), Link()).quic(DIALER, node)
+        with pytest.raises(OSError, match=r"No such device|no interface"):
+            await transport.dial(Multiaddr("/ip6zone/nosuch0/ip6/fe80::2/udp/4001/quic-v1"), None)
+        assert not node.ports._sockets
+
+
+async def test_silence_is_told_as_such_and_is_no_goodbye() -> None:
+    async with scene(QuicConfig(idle_timeout=2.0, keep_alive=0)) as at:
+        dialed, accepted = await at.connect()
+        await (await dialed.open_stream()).write(b"x" * 100)
+        await asyncio.sleep(0.2)
+        at.lets = lambda data, source: False
+        for connection in (dialed, accepted):
+            reason = await ends(connection.wait_closed(), within=10)
+            assert (reason.reason, reason.by, reason.code) == ("idle timeout", "local", 0)
+        assert not at.listener.endpoint._farewells._by_cid
+
+
+async def test_the_end_is_told_once_when_serving_brings_it_about() -> None:
+    async with scene() as at:
+        dialed, accepted = await at.connect()
+        for _ in range(3):
+            await (await dialed.open_stream()).write(b"x")
+        await asyncio.sleep(0.1)
+        told: list[ConnectionClosed] = []
+        accepted.serve(lambda stream: accepted.abort("no"), told.append)
+        assert [reason.reason for reason in told] == ["no"]
+        dialed.abort()
+
+
+async def test_garbage_does_not_choose_where_answers_come_from() -> None:
+    async with scene() as at:
+        dialed, accepted = await at.connect()
+        driver, before = accepted._driver, accepted._driver.local_ip
+        junk = b"\x40" + accepted._engine.host_cid + bytes(40)
+        driver.receive(junk, len(junk), ("10.6.6.6", 6), "10.0.0.99", asyncio.get_running_loop().time())
+        assert driver.local_ip == before
+        dialed.abort()
+        accepted.abort()
+
+
+async def test_a_stream_stopped_with_its_first_bytes_can_be_written_to_at_once() -> None:
+    """As a handler does under an eager task factory."""
+    async with scene() as at:
+        dialed, accepted = await at.connect()
+        outcomes: list[str] = []
+
+        def handle(stream: Stream) -> None:
+            for call in (stream.write(b"answer"), stream.close_write()):
+                with pytest.raises(StopIteration):
+                    call.send(None)
+                outcomes.append("fine")
+
+        accepted.serve(handle, lambda reason: None)
+        stream = await dialed.open_stream()
+        await stream.write(b"x")
+        dialed._engine.stop(stream.lane, 7)
+        await asyncio.sleep(1)
+        assert outcomes == ["fine", "fine"]
+        dialed.abort()
+        accepted.abort()

@@ -27,8 +27,14 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.crypto import CryptoError, CryptoPair
 from aioquic.quic.events import StopSendingReceived, StreamDataReceived, StreamReset
+from aioquic.quic.packet import (
+    QuicErrorCode,
+    QuicPreferredAddress,
+    pull_quic_header,
+    pull_quic_transport_parameters,
+    push_quic_transport_parameters,
+)
 from aioquic.quic.packet import QuicFrameType as Frame
-from aioquic.quic.packet import pull_quic_header
 from aioquic.quic.packet_builder import QuicPacketBuilder
 from packaging.requirements import Requirement
 
@@ -316,15 +322,16 @@ PRIVATE: dict[str, str] = {
     "connection": """
         _ack_delay _ack_eliciting_sent_since_receipt _close_at _close_event _close_pending _configuration
         _confirm_handshake _consume_peer_cid _crypto_buffers _crypto_streams _cryptos _events
-        _get_or_create_stream_for_send _handle_max_data_frame _handle_max_stream_data_frame
-        _handle_padding_frame _handshake_complete _handshake_confirmed _handshake_done_pending _host_cids
-        _idle_timeout _initialize _is_client _local_max_data _local_max_streams_bidi _local_max_streams_uni
-        _local_next_stream_id_bidi _loss _max_datagram_size _network_paths _on_connection_limit_delivery
-        _pacing_at _packet_number _parse_transport_parameters _payload_received _peer_cid _peer_cid_available
-        _ping_pending _probe_pending _remote_active_connection_id_limit _remote_max_data _remote_max_data_used
-        _remote_max_streams_bidi _replenish_connection_ids _retire_connection_ids _spaces _spin_bit
-        _spin_highest_pn _state _streams _streams_queue _version _write_ack_frame _write_application
-        _write_crypto_frame _write_handshake_done_frame _write_new_connection_id_frame
+        _get_or_create_stream_for_send _handle_ack_frame _handle_crypto_frame _handle_max_data_frame
+        _handle_max_stream_data_frame _handle_padding_frame _handle_stream_frame _handshake_complete
+        _handshake_confirmed _handshake_done_pending _host_cids _idle_timeout _initialize _is_client
+        _local_max_data _local_max_streams_bidi _local_max_streams_uni _local_next_stream_id_bidi _loss
+        _max_datagram_size _network_paths _on_connection_limit_delivery _pacing_at _packet_number
+        _parse_transport_parameters _payload_received _peer_cid _peer_cid_available _ping_pending _probe_pending
+        _remote_active_connection_id_limit _remote_max_data _remote_max_data_used _remote_max_idle_timeout
+        _remote_max_streams_bidi _remote_preferred_address _replenish_connection_ids _retire_connection_ids
+        _spaces _spin_bit _spin_highest_pn _state _streams _streams_queue _version _write_ack_frame
+        _write_application _write_crypto_frame _write_handshake_done_frame _write_new_connection_id_frame
         _write_path_challenge_frame _write_path_response_frame _write_ping_frame
         _write_retire_connection_id_frame
     """,
@@ -336,7 +343,7 @@ PRIVATE: dict[str, str] = {
         _request_client_certificate _server_handle_certificate _supported_groups
     """,
     "sender": "_acked _buffer _buffer_fin _buffer_start _buffer_stop _pending _pending_eof _reset_error_code",
-    "receiver": "_buffer_start _final_size _stop_error_code",
+    "receiver": "_buffer_start _final_size _ranges _stop_error_code",
     "builder": """
         _datagram_needs_padding _datagrams _end_packet _flight_bytes _packet _packet_number _packets _total_bytes
     """,
@@ -1159,3 +1166,91 @@ def test_draining_is_short_even_when_bytes_came_with_the_goodbye() -> None:
     assert quic.is_closed_by_peer
     assert quic.get_timer() <= pair.now + 3 * quic.probe_timeout  # RFC 9000, 10.2
     assert stream_id not in pair.listener.data
+
+
+# Peers that mean harm
+
+
+@pytest.mark.parametrize("where", ["a stream", "an Initial packet"])
+def test_bytes_in_too_many_pieces_close_the_connection(where: str) -> None:
+    """aioquic would look at all pieces for each that comes: 150 KB of them took seconds."""
+    pair, sealed = Pair(), Initials()
+    engine = pair.listener.quic if where == "a stream" else sealed.engine
+    offsets = iter(range(3, 1_000_000, 2))
+    while engine.close_event is None and next(offsets) < 10_000:
+        frames = b""
+        while len(frames) < 1100:
+            offset = (0x80000000 | next(offsets)).to_bytes(4, "big")
+            frames += (b"\x0e\x00" if where == "a stream" else b"\x06") + offset + b"\x01x"
+        datagram = seal(pair, frames) if where == "a stream" else sealed.datagram(frames)
+        engine.receive(datagram, len(datagram), pair.dialer.addr, pair.now)
+    assert engine.close_event.reason_phrase == "too many gaps in a stream"
+    assert next(offsets) < 2 * 1400
+
+
+def test_handshake_bytes_far_ahead_close_the_connection() -> None:
+    sealed = Initials()
+    datagram = sealed.datagram(b"\x06" + (0x80000000 | MAX_HANDSHAKE_MESSAGE).to_bytes(4, "big") + b"\x01x")
+    sealed.engine.receive(datagram, len(datagram), ("10.9.9.9", 9), 1000.0)
+    assert sealed.engine.close_event.error_code == QuicErrorCode.CRYPTO_BUFFER_EXCEEDED
+
+
+class Initials:
+    """Initial packets of somebody who has proven nothing, and the listener's engine that takes them."""
+
+    def __init__(self) -> None:
+        self.engine: Any = Engine(LISTENING.for_listener, SETTINGS, original_destination_cid=b"stranger")
+        self._keys = CryptoPair()
+        self._keys.setup_initial(cid=b"stranger", is_client=True, version=1)
+        self._number = 0
+
+    def datagram(self, frames: bytes) -> bytes:
+        frames += bytes(max(0, 1160 - len(frames)))
+        size = (0x4000 | (len(frames) + 18)).to_bytes(2, "big")
+        head = b"\xc1\x00\x00\x00\x01\x08stranger\x08sourceid\x00" + size + self._number.to_bytes(2, "big")
+        self._number += 1
+        return self._keys.encrypt_packet(head, frames, self._number - 1)
+
+
+def test_acknowledging_what_was_never_sent_closes_the_connection() -> None:
+    for ahead, is_bad in (0, True), (-1, False):
+        pair = Pair()
+        number = pair.listener.quic._packet_number + ahead
+        frames = b"\x02" + (0xC000000000000000 | number).to_bytes(8, "big") + b"\x00\x00\x00" + bytes(8)
+        datagram = seal(pair, frames)
+        pair.listener.take(datagram, pair.dialer.addr, pair.now)
+        assert (pair.listener.quic.close_event is not None) is is_bad
+
+
+def with_parameters(**values: Any) -> type[Engine]:
+    """An engine that says `values` among its transport parameters."""
+
+    class Speaking(Engine):
+        def _serialize_transport_parameters(self) -> bytes:
+            parameters = pull_quic_transport_parameters(Buffer(data=super()._serialize_transport_parameters()))
+            for name, value in values.items():
+                setattr(parameters, name, value)
+            buf = Buffer(capacity=1000)
+            push_quic_transport_parameters(buf, parameters)
+            return buf.data
+
+    return Speaking
+
+
+@pytest.mark.parametrize(("value", "agreed"), [(0, 30.0), (None, 30.0), (5000, 5.0), (60_000, 30.0)])
+def test_idle_timeout_of_zero_is_none(value: int | None, agreed: float) -> None:
+    pair = Pair(listener=with_parameters(max_idle_timeout=value))
+    assert pair.dialer.quic.agreed_idle_timeout == agreed
+
+
+def test_a_preferred_address_is_not_sent_to() -> None:
+    preferred = QuicPreferredAddress(
+        ipv4_address=("192.168.0.1", 53),
+        ipv6_address=None,
+        connection_id=b"12345678",
+        stateless_reset_token=bytes(16),
+    )
+    pair = Pair(listener=with_parameters(preferred_address=preferred))
+    assert pair.dialer.quic._remote_preferred_address is None
+    pair.send(pair.dialer, b"hello")
+    assert [path.addr for path in pair.dialer.quic._network_paths] == [pair.listener.addr]

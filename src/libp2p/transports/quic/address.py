@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 from ...multiaddr import Multiaddr, from_socket_address, host_port
 from ..addresses import is_on_ip, sockaddr
 from .datagrams import SocketAddress
@@ -18,6 +20,11 @@ def is_quic(addr: Multiaddr) -> bool:
 def to_socket(addr: Multiaddr) -> SocketAddress:
     """The socket address that `addr` begins with."""
     return sockaddr(host_port(addr))
+
+
+def network(addr: SocketAddress) -> bytes:
+    """Whose address it is, as far as one can tell: an IPv4 address, or the network of an IPv6 one."""
+    return ip_address(addr[0]).packed[:8]
 
 
 def from_socket(addr: SocketAddress) -> Multiaddr:

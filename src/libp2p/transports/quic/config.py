@@ -33,6 +33,9 @@ class QuicConfig:
     """Bytes of a datagram to which the path is probed; the first ones have 1,280."""
     max_pending_inbound: int = 512
     """Inbound handshakes at a time; more are refused."""
+    max_pending_per_ip: int = 128
+    """Of these from one IP address (of IPv6 the first 64 bits). More than may come unvalidated, or who forges addresses
+    could shut others out."""
     max_unvalidated_inbound: int = 64
     """Inbound handshakes at a time from which on a peer must first show that it receives at its address (Retry)."""
     socket_buffer: int = 7 * 1024 * 1024

@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -102,6 +103,16 @@ class QuicConnection(StreamedConnection[QuicStream]):
             self._engine.stop(stream.lane, 0)
             self._driver.soon()
             self._forget_if_over(stream)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The one that the connection lives on."""
+        return self._loop
+
+    def forsaken(self, lane: Lane) -> None:
+        """Nobody holds the ended stream any more: what was not read of it must not hold the connection's window."""
+        if self._close_reason is None and self._engine.abandon(lane, self._loop.time()):
+            self._driver.soon()
 
     def close_write(self, stream: QuicStream) -> None:
         if self._close_reason is None:

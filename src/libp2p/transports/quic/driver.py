@@ -87,13 +87,14 @@ class Driver:
 
     def receive(self, data: bytes, size: int, addr: SocketAddress, local_ip: str | None, now: float) -> None:
         """Datagrams have arrived for this connection; `process` follows when all of a batch are there."""
-        if local_ip is not None:
-            self.local_ip = local_ip
+        newest = self.engine.newest
         if not self._gone.done():
             try:
                 self.engine.receive(data, size, addr, now)
             except Exception as error:
                 self._break(error)
+        if local_ip is not None and (self.local_ip is None or self.engine.newest > newest):
+            self.local_ip = local_ip  # where the newest packet of the peer came to: anybody can send some garbage
         if self.connection is not None:
             self._move_keep_alive(now)
 
@@ -248,7 +249,7 @@ class Driver:
         engine, event = self.engine, self.engine.close_event
         by: By = "remote" if engine.is_closed_by_peer else "local"
         self.failure = self.failure or engine.refusal or handshake_failure(event, by)
-        self._end(reason_of(event, by), self._last_sent if by == "local" and engine.is_validated else None)
+        self._end(reason_of(event, by), self._last_sent if engine.has_said_goodbye and engine.is_validated else None)
 
     def _break(self, error: Exception) -> None:
         """A fault of ours, or of aioquic's: it costs this connection, and nothing else."""

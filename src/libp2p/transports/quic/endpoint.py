@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Sequence
 
 from ...connection import Accept, Direction
@@ -25,7 +26,7 @@ from ...errors import StageTimeout
 from ...identity import PeerId
 from ...io import time_limit
 from ...multiaddr import Multiaddr
-from .address import from_socket
+from .address import from_socket, network
 from .admission import Admission, Admitted
 from .config import QuicConfig
 from .connection import QuicConnection
@@ -52,6 +53,7 @@ class Endpoint:
         self._by_addr: dict[SocketAddress, set[Driver]] = {}
         self._resets = StatelessResets(credentials.reset_secret, socket.addr)
         self._half_open: dict[Driver, asyncio.TimerHandle] = {}  # inbound
+        self._half_open_from: Counter[bytes] = Counter()
         self._farewells = Farewells()
         self._accept: Accept | None = None
         self._admission = Admission(settings)
@@ -161,8 +163,7 @@ class Endpoint:
 
     def established(self, driver: Driver) -> None:
         """Both sides of `driver` have accepted each other."""
-        if (timer := self._half_open.pop(driver, None)) is not None:
-            timer.cancel()
+        if self._no_longer_half_open(driver):
             assert driver.connection is not None
             if self._accept is None:
                 driver.abort("the listener was closed")
@@ -178,8 +179,7 @@ class Endpoint:
                 del self._by_addr[driver.addr]
         if self._blocked is not None:
             self._blocked.discard(driver)
-        if (timer := self._half_open.pop(driver, None)) is not None:
-            timer.cancel()
+        if self._no_longer_half_open(driver):
             self._report_failure(driver)
         for cid in driver.cids:
             self._routes.pop(cid, None)
@@ -220,6 +220,8 @@ class Endpoint:
         addr = self.socket.addr
         if driver.local_ip is not None:
             addr = (driver.local_ip, *addr[1:])
+            if len(driver.addr) == 4 and driver.local_ip.startswith("fe80:"):
+                addr = (*addr[:3], driver.addr[3])  # both are on one link
         return from_socket(addr)
 
     def _send(self, batch: Sequence[bytes], addr: SocketAddress, local_ip: str | None) -> None:
@@ -234,13 +236,26 @@ class Endpoint:
         elif not data[0] & 0x80:
             decision = self._stray(data, cid, addr)
         else:
-            pending = len(self._half_open) if self.is_listening else None
+            pending = self._pending_for(addr) if self.is_listening else None
             decision = self._admission.decide(data, addr, pending=pending, now=now)
         if isinstance(decision, Admitted):
             return self._inbound(decision, addr)
         if decision is not None:
             self._send([decision], addr, local_ip)
         return None
+
+    def _pending_for(self, addr: SocketAddress) -> int:
+        """How many handshakes are unfinished, as far as it matters to `addr`: one that has too many is out of turn."""
+        if self._half_open_from[network(addr)] >= self._settings.max_pending_per_ip:
+            return self._settings.max_pending_inbound
+        return len(self._half_open)
+
+    def _no_longer_half_open(self, driver: Driver) -> bool:
+        if (timer := self._half_open.pop(driver, None)) is None:
+            return False
+        timer.cancel()
+        self._half_open_from -= Counter((network(driver.addr),))
+        return True
 
     def _stray(self, data: bytes, cid: bytes, addr: SocketAddress) -> bytes | None:
         """What to answer to a packet of an established connection, which there is not, or not any more. Or the sender
@@ -264,6 +279,7 @@ class Endpoint:
         self.route(admitted.destination_cid, driver)
         timer = self._loop.call_later(self._settings.handshake_timeout, self._handshake_timed_out, driver)
         self._half_open[driver] = timer
+        self._half_open_from[network(addr)] += 1
         return driver
 
     def _handshake_timed_out(self, driver: Driver) -> None:

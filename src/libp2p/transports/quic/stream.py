@@ -7,6 +7,7 @@ reset           RESET_STREAM, STOP_SENDING     with the code, which the calls of
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ...connection import Direction
@@ -28,6 +29,12 @@ class QuicStream(MuxedStream):
         self._quic = connection
         self._incoming = ReceiveBuffer(self._consumed, to_the_end=True)
         lane.stream = self
+
+    def __del__(self) -> None:
+        if self.lane.is_read:
+            return
+        with suppress(RuntimeError):  # the loop is closed. This may run in any thread
+            self._quic.loop.call_soon_threadsafe(self._quic.forsaken, self.lane)
 
     @property
     def is_over(self) -> bool:

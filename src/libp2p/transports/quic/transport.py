@@ -65,8 +65,9 @@ class Quic(Transport):
         listener has looked at its certificate, so it waits for the listener's confirmation, a round trip more.
         """
         target = host_port(addr)
+        socket_addr = sockaddr(target)  # before a socket is opened: it raises `OSError` where there is no such zone
         endpoint = await self._endpoint_for(target)
-        return await endpoint.dial(sockaddr(target), peer)
+        return await endpoint.dial(socket_addr, peer)
 
     async def listen(self, addr: Multiaddr, accept: Accept) -> Listener:
         try:

@@ -6,6 +6,7 @@ from typing import Any, Unpack
 
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import END_STATES, PING_FRAME_CAPACITY, QuicConnectionState
+from aioquic.quic.events import ConnectionTerminated
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicPacketType
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketPacer
@@ -65,9 +66,19 @@ class Engine(SendingEngine):
         return self._network_paths[0].is_validated
 
     @property
+    def newest(self) -> int:
+        """The largest number of a packet behind the handshake that has come; -1 before there was one."""
+        return self._space.largest_received_packet
+
+    @property
     def is_over(self) -> bool:
         """Whether the connection is closed, by either side: nothing is sent or received any more."""
         return self._state in END_STATES
+
+    @property
+    def has_said_goodbye(self) -> bool:
+        """Whether the connection was closed by us, in words: not by silence."""
+        return self._state is QuicConnectionState.CLOSING
 
     @property
     def is_closed_by_peer(self) -> bool:
@@ -140,6 +151,10 @@ class Engine(SendingEngine):
     def expire(self, now: float) -> None:
         """The time that `get_timer` told has come."""
         self._now = now
+        if self._close_at is not None and self._close_at <= now and self._close_event is None:
+            self._close_event = ConnectionTerminated(  # aioquic would say "internal error"
+                error_code=QuicErrorCode.NO_ERROR, frame_type=None, reason_phrase="idle timeout"
+            )
         self.handle_timer(now)
         if self._handshake_confirmed:
             self.path_mtu.on_timeouts(self._loss._pto_count, now)

@@ -160,6 +160,9 @@ class HandshakeEngine(QuicConnection):
         if maximum := pull_quic_transport_parameters(Buffer(data=data)).max_udp_payload_size:
             self.path_mtu.limit(maximum)
             self._use_datagram_size()
+        if not self._remote_max_idle_timeout:
+            self._remote_max_idle_timeout = None  # "A value of 0 ... is the same as omitting it" (RFC 9000, 18.2)
+        self._remote_preferred_address = None  # a peer must not have us send to whomever it names
         self._remote_active_connection_id_limit = min(self._remote_active_connection_id_limit, MAX_CONNECTION_IDS)
 
     def _use_datagram_size(self) -> None:

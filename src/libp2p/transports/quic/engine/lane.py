@@ -42,6 +42,11 @@ class Lane:
         return self.sender._buffer_stop - self.sender.highest_offset
 
     @property
+    def is_read(self) -> bool:
+        """Whether everything that has arrived was read."""
+        return self.window.read >= self.receiver._buffer_start
+
+    @property
     def has_more(self) -> bool:
         """Whether there is something to send: bytes, or the end of the stream."""
         sender = self.sender

@@ -2,21 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Unpack
 
 from aioquic._buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import END_STATES, QuicConnectionError, QuicReceiveContext
-from aioquic.quic.packet import QuicFrameType, decode_packet_number
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType, decode_packet_number
+from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import MAX_ACK_RANGES, QuicPacketSpace
+from aioquic.quic.stream import QuicStreamReceiver
 from cryptography.exceptions import InvalidTag
 
 from ..config import QuicConfig
 from ..datagrams import SocketAddress
-from .handshake import Origin
+from .handshake import MAX_HANDSHAKE_MESSAGE, Origin
 from .lane import ONE_RTT, Lane
 from .streams import StreamsEngine
+
+_MAX_GAPS = 1000
+"""Pieces of a stream that wait for what is missing before them; quic-go's limit. Each costs more memory than it has
+bytes, if a peer wants that."""
+
+_start_of, _stop_of = attrgetter("start"), attrgetter("stop")
+
+
+class Pieces:
+    """Which bytes of a stream have arrived (aioquic's `RangeSet`, which looks at all of them for each that comes)."""
+
+    __slots__ = ("_ranges",)
+
+    def __init__(self, ranges: Iterable[range]) -> None:
+        self._ranges = list(ranges)
+
+    def __len__(self) -> int:
+        return len(self._ranges)
+
+    def __getitem__(self, index: int) -> range:
+        return self._ranges[index]
+
+    def shift(self) -> range:
+        return self._ranges.pop(0)
+
+    def add(self, start: int, stop: int) -> None:
+        ranges = self._ranges
+        first = bisect_left(ranges, start, key=_stop_of)
+        last = bisect_right(ranges, stop, lo=first, key=_start_of)
+        if first < last:
+            start, stop = min(start, ranges[first].start), max(stop, ranges[last - 1].stop)
+        ranges[first:last] = [range(start, stop)]
 
 
 class ReceivingEngine(StreamsEngine):
@@ -43,7 +79,7 @@ class ReceivingEngine(StreamsEngine):
             self._ack_eliciting_sent_since_receipt = False
 
     def _receive(self, data: bytes, addr: SocketAddress, now: float) -> None:
-        if self._receive_fast(data, addr, now):
+        if self._close_pending or self._receive_fast(data, addr, now):
             return
         waiting = self._space.ack_at
         path = self._network_paths[0] if self._network_paths else None
@@ -60,7 +96,6 @@ class ReceivingEngine(StreamsEngine):
             or not self._handshake_confirmed
             or data[1:9] != self.host_cid
             or len(data) < 29
-            or self._close_pending
             or self._state in END_STATES
             or self._network_paths[0].addr != addr
             or not self._network_paths[0].is_validated  # aioquic counts what came from there
@@ -148,6 +183,33 @@ class ReceivingEngine(StreamsEngine):
         self._events.append((lane, payload[position:]))  # type: ignore[arg-type]
         return True
 
+    def _handle_ack_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
+        start = buf.tell()
+        if buf.pull_uint_var() >= self._packet_number:  # or all that is sent from now on would count as lost
+            raise QuicConnectionError(
+                QuicErrorCode.PROTOCOL_VIOLATION, frame_type, "a packet is acknowledged that was never sent"
+            )
+        buf.seek(start)
+        super()._handle_ack_frame(context, frame_type, buf)
+
+    def _handle_stream_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
+        start = buf.tell()
+        stream_id = buf.pull_uint_var()
+        buf.seek(start)
+        super()._handle_stream_frame(context, frame_type, buf)
+        if (quic := self._streams.get(stream_id)) is not None:
+            _bound_gaps(quic.receiver, frame_type, QuicErrorCode.INTERNAL_ERROR)
+
+    def _handle_crypto_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
+        start = buf.tell()
+        stop = buf.pull_uint_var() + buf.pull_uint_var()
+        buf.seek(start)
+        receiver = self._crypto_streams[context.epoch].receiver
+        if stop - receiver.starting_offset() > MAX_HANDSHAKE_MESSAGE:  # aioquic would make room for eight times as much
+            raise QuicConnectionError(QuicErrorCode.CRYPTO_BUFFER_EXCEEDED, frame_type, "too far ahead")
+        super()._handle_crypto_frame(context, frame_type, buf)
+        _bound_gaps(receiver, frame_type, QuicErrorCode.CRYPTO_BUFFER_EXCEEDED)
+
     def _handle_padding_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:  # noqa: ARG002
         rest = buf.data_slice(buf.tell(), buf.capacity).lstrip(b"\0")  # aioquic looks at each byte
         buf.seek(buf.capacity - len(rest))
@@ -165,6 +227,16 @@ class ReceivingEngine(StreamsEngine):
         super()._handle_max_stream_data_frame(context, frame_type, buf)
         if lane := self.lanes.get(stream_id):
             self._enqueue(lane)
+
+
+def _bound_gaps(receiver: QuicStreamReceiver, frame_type: int, code: QuicErrorCode) -> None:
+    """Refuse a stream in too many pieces, and have those that there are found fast."""
+    if not (count := len(receiver._ranges)):
+        return
+    if count > _MAX_GAPS:
+        raise QuicConnectionError(code, frame_type, "too many gaps in a stream")
+    if type(receiver._ranges) is RangeSet:
+        receiver._ranges = Pieces(receiver._ranges)  # type: ignore[assignment] # it is used as one
 
 
 def _pull_varint(data: Sequence[int], position: int) -> tuple[int, int]:

@@ -53,13 +53,15 @@ class StreamsEngine(HandshakeEngine):
 
     def write(self, lane: Lane, data: bytes | memoryview) -> None:
         """Send `data`, which is copied."""
-        lane.sender.write(data)  # type: ignore[arg-type] # any buffer will do
-        self._enqueue(lane)
+        if lane.sender._reset_error_code is None:  # the peer may have stopped it, which the owner hears of next
+            lane.sender.write(data)  # type: ignore[arg-type] # any buffer will do
+            self._enqueue(lane)
 
     def finish(self, lane: Lane) -> None:
         """Nothing more is written."""
-        lane.sender.write(b"", end_stream=True)
-        self._enqueue(lane)
+        if lane.sender._reset_error_code is None:
+            lane.sender.write(b"", end_stream=True)
+            self._enqueue(lane)
 
     def reset(self, lane: Lane, code: int) -> None:
         """End our direction at once."""
