@@ -2,7 +2,9 @@
 
 Rules:
 - What is written in one tick of the loop leaves together.
-- A fault within a connection ends that connection.
+- A fault within a connection ends that connection. All ends lead to `_end`: `_finish` (closed by either side, or by
+  silence), `_break` (a fault), `forget` (a stateless reset), `drop` (nothing could be read).
+- Whoever is told something may abort the connection: what follows looks whether it is still there.
 - One timer, which is set anew only when it must ring earlier; where it rings too early it is set again.
 - The connection exists from when the peer has proven who it is. A dialer is told of it only when the listener has
   accepted it, which the HANDSHAKE_DONE frame says: the dialer's own handshake is over before the listener has looked at

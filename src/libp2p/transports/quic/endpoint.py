@@ -50,7 +50,7 @@ class Endpoint:
         self._loop = asyncio.get_running_loop()
         self._routes: dict[bytes, Driver] = {}
         self._drivers: set[Driver] = set()
-        self._by_addr: dict[SocketAddress, set[Driver]] = {}
+        self._by_addr: dict[SocketAddress, set[Driver]] = {}  # by where they began: to find who has sent a reset
         self._resets = StatelessResets(credentials.reset_secret, socket.addr)
         self._half_open: dict[Driver, asyncio.TimerHandle] = {}  # inbound
         self._half_open_from: Counter[bytes] = Counter()

@@ -3,7 +3,8 @@
 The window moves on as bytes are read, never as they arrive: a reader that stops holds its sender. When a quarter of the
 window was read within `_FAST_ROUND_TRIPS` round trips, the window was what held the sender, and it is doubled. A window
 never shrinks. What all streams of a connection may have unread is bounded by the connection's window, which has one
-size from the beginning: so streams that nobody reads leave the others room, as long as there are not too many of them.
+size from the beginning: so streams that nobody reads leave the others room, as long as they are fewer than the initial
+windows that fit into it, 30 by default.
 
 Invariants, asserted after every step:
     read <= limit = read + size, as of the last update     initial <= size <= maximum

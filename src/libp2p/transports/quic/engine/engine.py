@@ -58,7 +58,8 @@ class Engine(SendingEngine):
     @property
     def has_begun(self) -> bool:
         """Whether a packet of the peer could be read, and began a handshake."""
-        return self._state.value > 0 and self._crypto_streams[Epoch.INITIAL].receiver.highest_offset > 0
+        is_first = self._state is QuicConnectionState.FIRSTFLIGHT
+        return not is_first and self._crypto_streams[Epoch.INITIAL].receiver.highest_offset > 0
 
     @property
     def is_validated(self) -> bool:

@@ -34,7 +34,7 @@ class Lane:
         self.head = bytes((QuicFrameType.STREAM_BASE | 4,)) + _varint(self.id)
         """How a STREAM frame with an offset, and up to the end of its packet, begins."""
         self.stream: Any = None
-        """For the use of the engine's owner."""
+        """The engine's owner's: the `QuicStream`, once that is made."""
 
     @property
     def unsent(self) -> int:

@@ -248,8 +248,8 @@ class SendingEngine(ReceivingEngine):
             and len(sender._pending[0]) >= self._max_datagram_size
         )
 
-    def _write_bulk(self, builder: QuicPacketBuilder) -> int:
-        """Write packets that are full of the next stream's bytes, until its turn is over; return how many."""
+    def _write_bulk(self, builder: QuicPacketBuilder) -> bool:
+        """Write packets that are full of the next stream's bytes, until its turn is over. False: there is no room."""
         if builder._packet is not None:
             builder._end_packet()
         lane = self._queue[0]
@@ -271,7 +271,7 @@ class SendingEngine(ReceivingEngine):
             count = min(count, int(pacer.bucket_time / pacer.packet_time) + 1)
         count = min(count, (stop - start) // capacity)
         if count <= 0:
-            return 0
+            return False
         limit = min(
             lane.quic.max_stream_data_remote,
             sender.highest_offset + self._remote_max_data - self._remote_max_data_used,
@@ -315,16 +315,16 @@ class SendingEngine(ReceivingEngine):
         if pacer.packet_time is not None:
             pacer.bucket_time = max(0.0, pacer.bucket_time - count * pacer.packet_time)
         self._queue.rotate(-1)
-        return count
+        return True
 
-    def _write_remainder(self, builder: QuicPacketBuilder, lane: Lane) -> int:
+    def _write_remainder(self, builder: QuicPacketBuilder, lane: Lane) -> bool:
         builder.start_packet(QuicPacketType.ONE_RTT, self._keys)
         if self._write_stream(builder, lane):
             self._loss._pacer.update_after_send(now=self._now)
         else:  # it comes back when the peer grants more
             self._queue.popleft()
             lane.queued = False
-        return 1
+        return True
 
     def _on_stream_data(self, delivery: QuicDeliveryState, lane: Lane, start: int, stop: int, fin: bool) -> None:
         sender, is_full = lane.sender, stop - start > INITIAL_DATAGRAM_SIZE
