@@ -96,11 +96,7 @@ async def opened(kind: str, addr: SocketAddress, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(udp, "can_segment", lambda sock: False)
         monkeypatch.setattr(udp, "coalesce", lambda sock: False)
     if kind == "endpoint":
-
-        def add_reader(*args: Any) -> None:
-            raise NotImplementedError
-
-        monkeypatch.setattr(asyncio.get_running_loop(), "add_reader", add_reader)
+        monkeypatch.setattr(asyncio, "ProactorEventLoop", type(asyncio.get_running_loop()), raising=False)
     found = await open_udp(addr)
     assert type(found) is OPENED[kind]
     return found

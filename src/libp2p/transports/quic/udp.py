@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
+from ..loops import is_proactor
 from .datagrams import DatagramReceiver, DatagramSocket, Received, SocketAddress
 from .udp_options import (
     UDP_GRO,
@@ -61,15 +62,9 @@ async def open_udp(addr: SocketAddress, *, buffer_size: int = BUFFER_SIZE) -> Da
 
     Raises `OSError`: EADDRINUSE, EADDRNOTAVAIL and others.
     """
-    loop = asyncio.get_running_loop()
     sock = bind(addr, buffer_size)
     try:
-        try:
-            loop.add_reader(sock, lambda: None)
-        except NotImplementedError:
-            return await open_endpoint(sock)
-        loop.remove_reader(sock)
-        return SystemSocket(sock)
+        return await open_endpoint(sock) if is_proactor() else SystemSocket(sock)
     except BaseException:
         sock.close()
         raise

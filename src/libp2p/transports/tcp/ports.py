@@ -28,6 +28,7 @@ from ...errors import ListenError
 from ...multiaddr import HostPort, Multiaddr, from_socket_address
 from ...upgrader import Upgrader
 from ..addresses import sockaddr
+from ..loops import is_proactor
 from .connection import TcpConnection
 
 _FAMILIES = {"ip4": socket.AF_INET, "ip6": socket.AF_INET6}
@@ -97,8 +98,7 @@ class TcpPorts:
 
     def memory(self) -> memoryview:
         """Where connections receive; see `TcpConnection`."""
-        proactor = getattr(asyncio, "ProactorEventLoop", None)
-        if proactor is not None and isinstance(asyncio.get_running_loop(), proactor):
+        if is_proactor():
             return memoryview(bytearray(_OWN_MEMORY))
         if self._memory is None:
             self._memory = memoryview(bytearray(_SHARED_MEMORY))
