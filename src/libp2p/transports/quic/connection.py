@@ -121,14 +121,15 @@ class QuicConnection(StreamedConnection[QuicStream]):
             self._forget_if_over(stream)
 
     def reset(self, stream: QuicStream, code: int) -> None:
-        if self._close_reason is None and not stream.is_over:
-            self._engine.reset(stream.lane, code)
-            self._engine.stop(stream.lane, code)
-        if self._close_reason is None:
+        is_open = self._close_reason is None
+        if is_open:
+            if not stream.is_over:
+                self._engine.reset(stream.lane, code)
+                self._engine.stop(stream.lane, code)
             self._engine.abandon(stream.lane, self._loop.time())
             self._driver.soon()
         stream.end(StreamResetError(code, by="local"))
-        if self._close_reason is None:
+        if is_open:
             self._forget_if_over(stream)
 
     # What the driver reports
