@@ -6,7 +6,7 @@ async with libp2p.Host(listen_addrs=["/ip4/0.0.0.0/tcp/4001"]) as host:
     stream = await host.new_stream("/ip4/192.0.2.7/tcp/4001/p2p/12D3Koo...", "/echo/1.0.0")
 """
 
-from .connection import Connection, Direction, Stream, StreamErrorCode
+from .connection import Connection, Direction, Handler, Stream, StreamErrorCode
 from .errors import (
     ConnectionClosed,
     DialError,
@@ -23,7 +23,7 @@ from .errors import (
     StreamClosed,
     StreamReset,
 )
-from .host import Handler, Host, HostConfig
+from .host import Host, HostConfig
 from .identity import (
     KeyType,
     PeerId,

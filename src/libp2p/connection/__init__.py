@@ -8,6 +8,7 @@
     Muxer               turns a secure channel into a connection
     Transport           dials and listens; what it returns is finished: secure, muxed, the peer id verified
       Listener
+    Service             a protocol over a host, which it sees as a `ServiceHost`
 
 Rules:
 - Pull in the handshake, push in the data phase: a `RawConnection` is read with `await` until a `Sink` is attached; from
@@ -17,6 +18,7 @@ Rules:
 """
 
 from .raw import LayeredConnection, RawConnection, SecureChannel, SecurityProtocol
+from .service import Handler, Match, Service, ServiceHost, Target
 from .streams import Connection, Direction, Muxer, Stream, StreamErrorCode
 from .transport import Accept, Listener, Transport
 
@@ -24,13 +26,18 @@ __all__ = [
     "Accept",
     "Connection",
     "Direction",
+    "Handler",
     "LayeredConnection",
     "Listener",
+    "Match",
     "Muxer",
     "RawConnection",
     "SecureChannel",
     "SecurityProtocol",
+    "Service",
+    "ServiceHost",
     "Stream",
     "StreamErrorCode",
+    "Target",
     "Transport",
 ]

@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
-from ..connection import Stream
+from ..connection import Handler, Match
 from ..multistream.core import encode_message
-
-Handler = Callable[[Stream], Awaitable[None]]
-"""Serves one stream: closed when it returns, reset when it raises."""
-
-Match = Callable[[str], bool]
-"""Whether a protocol id is served (libp2p/specs connections: a "match function")."""
 
 
 class HandlerTable:

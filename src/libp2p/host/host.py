@@ -7,10 +7,20 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 from .. import multistream
-from ..connection import Connection, Muxer, SecurityProtocol, Stream, StreamErrorCode, Transport
+from ..connection import (
+    Connection,
+    Handler,
+    Match,
+    Muxer,
+    SecurityProtocol,
+    Stream,
+    StreamErrorCode,
+    Target,
+    Transport,
+)
 from ..errors import ConnectionClosed, Libp2pError, ProtocolNotSupported
 from ..events import EventBus
 from ..identity import PeerId, PrivateKey
@@ -28,15 +38,11 @@ from ..transports.tcp import Tcp
 from ..transports.unix import Unix
 from ..transports.websocket import WebSocket
 from ..upgrader import StreamTransport, Upgrader, UpgraderConfig
-from .handlers import Handler, HandlerTable, Match
+from .handlers import HandlerTable
 from .identify import Identify, IdentifyConfig
 from .ping import PingConfig, PingService
 
 logger = logging.getLogger(__name__)
-
-Target: TypeAlias = PeerId | Multiaddr | str | Connection
-"""Whom to talk to: a peer whose addresses the peer store knows, an address (with the /p2p of who must be there, or
-without, for whoever is there), either of them as text, or a connection."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ from ..identity import PeerId
 from ..io import time_limit
 
 if TYPE_CHECKING:
-    from .host import Host, Target
+    from ..connection import Target
+    from .host import Host
 
 Clock: TypeAlias = Callable[[], float]
 

@@ -14,6 +14,8 @@ from __future__ import annotations
 import asyncio
 
 from ..connection import Direction, SecureChannel
+from ..connection.muxed_stream import MuxedStream
+from ..connection.streamed import StreamedConnection
 from ..errors import ConnectionClosed, RemoteProtocolError, StreamReset
 from ..io import WriteGate
 from .session import (
@@ -28,8 +30,6 @@ from .session import (
     StreamWasReset,
     WindowOpened,
 )
-from .stream import MuxedStream
-from .streamed import StreamedConnection
 
 _TURN = 64 * 1024
 """Bytes, about, that one writer sends before the next one has its turn; also what is queued before it is flushed at

@@ -3,8 +3,8 @@
 from typing import ClassVar
 
 from ...connection import Connection, Direction, Muxer, SecureChannel
+from ...connection.muxed_stream import MAX_DISCARDED
 from ..connection import MuxedConnection
-from ..stream import MAX_DISCARDED
 from .core import MplexConfig, MplexSession
 from .wire import MAX_HEADER_SIZE, MAX_MESSAGE
 

@@ -27,7 +27,8 @@ from ...errors import InvalidInput, RemoteProtocolError
 from ...identity import PeerId
 
 if TYPE_CHECKING:
-    from ...host import Host, Target
+    from ...connection import Target
+    from ...host import Host
 
 PROTOCOL_ID = "/perf/1.0.0"
 

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 from aioquic.quic.events import StopSendingReceived, StreamDataReceived, StreamReset
 
 from ...connection import Direction
+from ...connection.streamed import StreamedConnection
 from ...errors import ConnectionClosed
 from ...errors import StreamReset as StreamResetError
 from ...identity import PeerId, PublicKey
 from ...multiaddr import Multiaddr
-from ...muxers.streamed import StreamedConnection
 from .engine import Engine, Lane
 from .stream import QuicStream
 

@@ -11,9 +11,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ...connection import Direction
+from ...connection.muxed_stream import MuxedStream
 from ...errors import StreamReset
 from ...io import ReceiveBuffer
-from ...muxers.stream import MuxedStream
 
 if TYPE_CHECKING:
     from .connection import QuicConnection

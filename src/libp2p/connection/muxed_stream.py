@@ -6,9 +6,9 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ..connection import Direction, Stream, StreamErrorCode
 from ..errors import BusyResource, InvalidInput, StreamClosed, StreamReset
 from ..io import Buffer
+from .streams import Direction, Stream, StreamErrorCode
 
 if TYPE_CHECKING:
     from .streamed import StreamedConnection

@@ -15,11 +15,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from ..connection import Connection, Direction, Stream
 from ..errors import ConnectionClosed
 from ..identity import PeerId, PublicKey
 from ..multiaddr import Multiaddr
-from .stream import MuxedStream
+from .muxed_stream import MuxedStream
+from .streams import Connection, Direction, Stream
 
 S = TypeVar("S", bound=MuxedStream)
 

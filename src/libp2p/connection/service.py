@@ -1,0 +1,125 @@
+"""What a service, such as identify, ping, pubsub or a DHT, is: a protocol over a host, with a beginning and an end.
+
+    async with Host() as host, GossipSub(host) as pubsub, KadDht(host) as dht: ...
+
+Rules:
+- A service sees its host through `ServiceHost`, a narrow face, so that it can be driven by a small stand-in.
+- What a service has registered, subscribed to and started is gone at its end, whatever happens there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeAlias, TypeVar
+
+from ..events import EventBus
+from ..identity import PeerId, PrivateKey
+from ..io import TaskSupervisor
+from ..multiaddr import Multiaddr
+from ..peerstore import PeerStore
+from .streams import Connection, Stream
+
+E = TypeVar("E")
+
+Handler: TypeAlias = Callable[[Stream], Awaitable[None]]
+"""Serves one stream: closed when it returns, reset when it raises."""
+
+Match: TypeAlias = Callable[[str], bool]
+"""Whether a protocol id is served (libp2p/specs connections: a "match function")."""
+
+Target: TypeAlias = PeerId | Multiaddr | str | Connection
+"""Whom to talk to: a peer whose addresses the peer store knows, an address (with the /p2p of who must be there, or
+without, for whoever is there), either of them as text, or a connection."""
+
+
+class ServiceHost(Protocol):
+    """What a service asks of its host. `Host` says what each part does."""
+
+    @property
+    def key(self) -> PrivateKey: ...
+
+    @property
+    def id(self) -> PeerId: ...
+
+    @property
+    def peerstore(self) -> PeerStore: ...
+
+    @property
+    def events(self) -> EventBus: ...
+
+    @property
+    def listen_addrs(self) -> list[Multiaddr]: ...
+
+    @property
+    def addrs(self) -> list[Multiaddr]: ...
+
+    @property
+    def protocols(self) -> list[str]: ...
+
+    @property
+    def connections(self) -> list[Connection]: ...
+
+    def connections_to(self, peer: PeerId) -> list[Connection]: ...
+
+    def handle(self, *protocols: str, match: Match | None = None) -> Callable[[Handler], Handler]: ...
+
+    def remove_handler(self, *protocols: str) -> None: ...
+
+    async def connect(self, target: Target) -> Connection: ...
+
+    async def new_stream(self, target: Target, *protocols: str) -> Stream: ...
+
+
+class Service:
+    """A protocol over a host: an async context manager. Subclasses register in `start`, and say goodbye in `stop`."""
+
+    def __init__(self, host: ServiceHost) -> None:
+        self.host = host
+        self._tasks = TaskSupervisor(type(self).__name__)
+        self._undo: list[Callable[[], None]] = []
+
+    async def start(self) -> None:
+        """Begin: register handlers, follow events, start tasks. Where it raises, what it did is undone."""
+
+    async def stop(self) -> None:
+        """Say goodbye, where there is something to say; everything else ends by itself behind it."""
+
+    async def close(self) -> None:
+        """End the service: its handlers, subscriptions and tasks are gone, even where this is cancelled. Idempotent."""
+        try:
+            await self.stop()
+        finally:
+            self._release()
+            await self._tasks.close()
+
+    def serve(self, protocols: Sequence[str], handler: Handler) -> None:
+        """Serve `protocols` with `handler` until the end. Raises `ValueError` for one that is served already."""
+        self.host.handle(*protocols)(handler)
+        self._undo.append(lambda: self.host.remove_handler(*protocols))
+
+    def follow(self, kind: type[E], callback: Callable[[E], None]) -> None:
+        """Call `callback` with each event of `kind` until the end."""
+        self._undo.append(self.host.events.on(kind, callback))
+
+    def spawn(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any] | None:
+        """Run `work` until the end; None where that has come already."""
+        return self._tasks.spawn(work, name=name)
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _release(self) -> None:
+        while self._undo:
+            self._undo.pop()()
