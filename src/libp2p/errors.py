@@ -30,46 +30,50 @@ Where another implementation's error is the cause it is chained (`__cause__`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from .identity import PeerId
-    from .multiaddr import Multiaddr
+from .ground_errors import (
+    InvalidInput,
+    InvalidKey,
+    InvalidMultiaddr,
+    InvalidPeerId,
+    InvalidRecord,
+    InvalidVarint,
+    Libp2pError,
+    ResolveError,
+)
+from .identity import PeerId
+from .multiaddr import Multiaddr
+
+__all__ = [
+    "BusyResource",
+    "By",
+    "ConnectionClosed",
+    "DialError",
+    "HandshakeError",
+    "IncompleteRead",
+    "InvalidInput",
+    "InvalidKey",
+    "InvalidMultiaddr",
+    "InvalidPeerId",
+    "InvalidRecord",
+    "InvalidVarint",
+    "Libp2pError",
+    "LimitExceeded",
+    "ListenError",
+    "LocalProtocolError",
+    "MessageTooLarge",
+    "PeerIdMismatch",
+    "ProtocolNotSupported",
+    "RemoteProtocolError",
+    "ResolveError",
+    "StageTimeout",
+    "StreamClosed",
+    "StreamReset",
+]
 
 By = Literal["local", "remote"]
 """Who did it: this side or the peer."""
-
-
-class Libp2pError(Exception):
-    """Base of all errors of this package."""
-
-
-class InvalidInput(Libp2pError, ValueError):
-    """Malformed text or bytes."""
-
-
-class InvalidVarint(InvalidInput):
-    """Truncated, too long, not the shortest form, or out of range."""
-
-
-class InvalidMultiaddr(InvalidInput):
-    """Text or bytes that are no multiaddr; the message names the part at fault."""
-
-
-class InvalidPeerId(InvalidInput):
-    """Text or bytes that are no peer id."""
-
-
-class InvalidKey(InvalidInput):
-    """A key that is malformed, of an unknown type, or weaker than this package accepts."""
-
-
-class InvalidRecord(InvalidInput):
-    """A signed envelope or peer record that is malformed, not validly signed, or speaks for another peer."""
-
-
-class ResolveError(Libp2pError):
-    """A name could not be resolved, or led to more records or deeper than the limits allow."""
 
 
 class LocalProtocolError(Libp2pError):

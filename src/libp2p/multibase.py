@@ -15,7 +15,7 @@ import binascii
 from base64 import b32decode, b32encode, urlsafe_b64encode
 from collections.abc import Callable
 
-from .errors import InvalidInput
+from .ground_errors import InvalidInput
 
 MAX_RADIX_LENGTH = 1024
 """Bytes, or characters, that base58btc and base36 take at most."""

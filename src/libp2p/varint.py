@@ -6,7 +6,7 @@ byte but the last; at most nine bytes, so values below 2**63; the shortest encod
     300 = 0b10_0101100  ->  1 0101100  0 0000010  ->  ac 02
 """
 
-from .errors import InvalidVarint
+from .ground_errors import InvalidVarint
 
 MAX_VARINT_LENGTH = 9
 """Bytes in the longest varint that the multiformats specification allows."""

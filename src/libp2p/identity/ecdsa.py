@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_public_key,
 )
 
-from ..errors import InvalidKey
+from ..ground_errors import InvalidKey
 from .algorithm import Algorithm
 
 CURVES = frozenset({"secp224r1", "secp256r1", "secp384r1", "secp521r1"})

@@ -12,7 +12,7 @@ from __future__ import annotations
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from ..errors import InvalidKey
+from ..ground_errors import InvalidKey
 from .algorithm import Algorithm
 
 _SIZE = 32

@@ -11,8 +11,8 @@ import stat
 from pathlib import Path
 from typing import Literal
 
-from ..errors import InvalidKey
-from .keys import PrivateKey
+from ..ground_errors import InvalidKey
+from .private_key import PrivateKey
 from .wire import KeyType
 
 KeyFormat = Literal["protobuf", "pem"]

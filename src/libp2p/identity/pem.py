@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from ..errors import InvalidKey
+from ..ground_errors import InvalidKey
 from .algorithm import algorithm_for
-from .keys import PrivateKey
+from .private_key import PrivateKey
 from .wire import KeyType
 
 

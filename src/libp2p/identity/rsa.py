@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_public_key,
 )
 
-from ..errors import InvalidKey
+from ..ground_errors import InvalidKey
 from .algorithm import Algorithm
 
 MIN_BITS = 2048

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from ..errors import InvalidKey, InvalidVarint
+from ..ground_errors import InvalidKey, InvalidVarint
 from ..varint import decode_varint, encode_varint
 
 MAX_PUBLIC_KEY_SIZE = 2048

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from .. import multibase
-from ..errors import InvalidInput
+from ..ground_errors import InvalidInput
 from ..varint import decode_varint
 
 MAX_NAME_LENGTH = 255

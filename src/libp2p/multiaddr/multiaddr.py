@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache, total_ordering
 from typing import SupportsIndex, TypeAlias, final, overload
 
-from ..errors import InvalidInput, InvalidMultiaddr, InvalidVarint
+from ..ground_errors import InvalidInput, InvalidMultiaddr, InvalidVarint
 from ..varint import decode_varint, encode_varint
 from .protocols import PROTOCOL_BY_CODE, PROTOCOL_BY_NAME, VARIABLE, Protocol, protocol_named
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Literal, NamedTuple, TypeAlias
 
-from ..errors import InvalidMultiaddr
+from ..ground_errors import InvalidMultiaddr
 from .multiaddr import Component, Multiaddr
 
 Family: TypeAlias = Literal["ip4", "ip6", "dns", "dns4", "dns6"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from ..errors import InvalidMultiaddr
+from ..ground_errors import InvalidMultiaddr
 from ..varint import encode_varint
 from . import codecs
 from .codecs import Codec

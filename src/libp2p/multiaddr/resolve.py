@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
-from ..errors import InvalidMultiaddr, ResolveError
+from ..ground_errors import InvalidMultiaddr, ResolveError
 from .multiaddr import Component, Multiaddr
 from .net import from_ip
 

@@ -1,24 +1,25 @@
-"""Peer ids: the hash of a public key, as bytes and in its two text forms (peer-ids spec, "Peer Ids"; RFC 0001).
+"""Public keys, and the peer ids that name them: the hash of a key, as bytes and in its two text forms (peer-ids spec,
+"Keys" and "Peer Ids"; RFC 0001).
 
     bytes   multihash   00 <length> <key message>     keys of up to 42 bytes, embedded whole (Ed25519, secp256k1)
                         12 20 <32 bytes of SHA-256>   longer ones (RSA, ECDSA)
     text    base58btc   12D3KooW..., Qm...            the multihash itself; what `str()` gives
             CIDv1       <multibase of 01 72 multihash>, by default base32: bafz...
 
-Other hash functions are refused: the spec knows these two only.
+Rules here: a key object always holds a valid key, checked when it was made; its raw bytes and its message are the one
+canonical encoding, so equal keys have equal peer ids. Other hash functions are refused: the spec knows these two only.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache, total_ordering
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import Any
 
 from .. import multibase
-from ..errors import InvalidInput, InvalidKey, InvalidPeerId
-
-if TYPE_CHECKING:
-    from .keys import PublicKey
+from ..ground_errors import InvalidInput, InvalidKey, InvalidPeerId
+from .algorithm import algorithm_for
+from .wire import KeyType, decode_key, encode_key
 
 MAX_INLINE_KEY_SIZE = 42
 """Bytes of the longest public key message that is embedded instead of hashed."""
@@ -112,8 +113,6 @@ class PeerId:
         """
         if self._multihash[0] != _IDENTITY:
             return None
-        from .keys import PublicKey  # noqa: PLC0415 - keys imports this module
-
         key = PublicKey.from_protobuf(self._multihash[2:])
         if key.peer_id != self:
             raise InvalidKey(f"peer id {self} embeds a public key that is not in canonical form")
@@ -139,3 +138,66 @@ class PeerId:
 
     def __lt__(self, other: PeerId) -> bool:
         return self._multihash < other._multihash if isinstance(other, PeerId) else NotImplemented
+
+
+class PublicKey:
+    """A public key. Immutable, hashable."""
+
+    __slots__ = ("_algorithm", "_handle", "_peer_id", "_raw", "_type")
+
+    def __init__(self, key_type: KeyType, raw: bytes) -> None:
+        """Take a key's bytes in the format of its type. Raises `InvalidKey`."""
+        self._set(key_type, algorithm_for(key_type).load_public(bytes(raw)))
+
+    def _set(self, key_type: KeyType, handle: Any) -> None:
+        self._type = key_type
+        self._algorithm = algorithm_for(key_type)
+        self._handle = handle
+        self._raw: bytes = self._algorithm.dump_public(handle)
+        self._peer_id: PeerId | None = None
+
+    @classmethod
+    def from_handle(cls, key_type: KeyType, handle: Any) -> PublicKey:
+        """Wrap a key object of the `cryptography` package that is known to be of that type."""
+        key = cls.__new__(cls)
+        key._set(key_type, handle)
+        return key
+
+    @classmethod
+    def from_protobuf(cls, message: bytes) -> PublicKey:
+        """Decode a `PublicKey` message of at most `MAX_PUBLIC_KEY_SIZE` bytes. Raises `InvalidKey`."""
+        return cls(*decode_key(bytes(message), private=False))
+
+    def to_protobuf(self) -> bytes:
+        """Encode as a `PublicKey` message, deterministically."""
+        return encode_key(self._type, self._raw)
+
+    @property
+    def type(self) -> KeyType:
+        return self._type
+
+    @property
+    def raw(self) -> bytes:
+        """The key in the format of its type, canonical."""
+        return self._raw
+
+    @property
+    def peer_id(self) -> PeerId:
+        if self._peer_id is None:
+            self._peer_id = PeerId.from_public_key(self)
+        return self._peer_id
+
+    def verify(self, data: bytes, signature: bytes) -> bool:
+        """Whether `signature` is this key's signature of `data`. A malformed signature is just a wrong one."""
+        return self._algorithm.verify(self._handle, data, signature)
+
+    def __repr__(self) -> str:
+        return f"<PublicKey {self._type.name} of {self.peer_id}>"
+
+    def __hash__(self) -> int:
+        return hash(self._raw)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, PublicKey):
+            return NotImplemented
+        return self._type == other._type and self._raw == other._raw

@@ -1,7 +1,7 @@
-"""Public and private keys of every type: parse, sign, verify, encode (peer-ids spec, "Keys").
+"""Private keys of every type: make, parse, sign, encode (peer-ids spec, "Keys").
 
 Rules here: a key object always holds a valid key, checked when it was made; its raw bytes and its message are the one
-canonical encoding, so equal keys have equal peer ids; a private key shows its secret only where it is asked to.
+canonical encoding; a private key shows its secret only where it is asked to.
 """
 
 from __future__ import annotations
@@ -9,71 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from .algorithm import algorithm_for
-from .peer_id import PeerId
+from .public_key import PeerId, PublicKey
 from .wire import KeyType, decode_key, encode_key
-
-
-class PublicKey:
-    """A public key. Immutable, hashable."""
-
-    __slots__ = ("_algorithm", "_handle", "_peer_id", "_raw", "_type")
-
-    def __init__(self, key_type: KeyType, raw: bytes) -> None:
-        """Take a key's bytes in the format of its type. Raises `InvalidKey`."""
-        self._set(key_type, algorithm_for(key_type).load_public(bytes(raw)))
-
-    def _set(self, key_type: KeyType, handle: Any) -> None:
-        self._type = key_type
-        self._algorithm = algorithm_for(key_type)
-        self._handle = handle
-        self._raw: bytes = self._algorithm.dump_public(handle)
-        self._peer_id: PeerId | None = None
-
-    @classmethod
-    def from_handle(cls, key_type: KeyType, handle: Any) -> PublicKey:
-        """Wrap a key object of the `cryptography` package that is known to be of that type."""
-        key = cls.__new__(cls)
-        key._set(key_type, handle)
-        return key
-
-    @classmethod
-    def from_protobuf(cls, message: bytes) -> PublicKey:
-        """Decode a `PublicKey` message of at most `MAX_PUBLIC_KEY_SIZE` bytes. Raises `InvalidKey`."""
-        return cls(*decode_key(bytes(message), private=False))
-
-    def to_protobuf(self) -> bytes:
-        """Encode as a `PublicKey` message, deterministically."""
-        return encode_key(self._type, self._raw)
-
-    @property
-    def type(self) -> KeyType:
-        return self._type
-
-    @property
-    def raw(self) -> bytes:
-        """The key in the format of its type, canonical."""
-        return self._raw
-
-    @property
-    def peer_id(self) -> PeerId:
-        if self._peer_id is None:
-            self._peer_id = PeerId.from_public_key(self)
-        return self._peer_id
-
-    def verify(self, data: bytes, signature: bytes) -> bool:
-        """Whether `signature` is this key's signature of `data`. A malformed signature is just a wrong one."""
-        return self._algorithm.verify(self._handle, data, signature)
-
-    def __repr__(self) -> str:
-        return f"<PublicKey {self._type.name} of {self.peer_id}>"
-
-    def __hash__(self) -> int:
-        return hash(self._raw)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PublicKey):
-            return NotImplemented
-        return self._type == other._type and self._raw == other._raw
 
 
 class PrivateKey:

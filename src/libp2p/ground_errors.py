@@ -1,0 +1,38 @@
+"""The errors of values: what keys, peer ids, addresses and all below them raise, without knowing any of these.
+
+Everybody else takes them from `libp2p.errors`, which draws the whole tree.
+"""
+
+from __future__ import annotations
+
+
+class Libp2pError(Exception):
+    """Base of all errors of this package."""
+
+
+class InvalidInput(Libp2pError, ValueError):
+    """Malformed text or bytes."""
+
+
+class InvalidVarint(InvalidInput):
+    """Truncated, too long, not the shortest form, or out of range."""
+
+
+class InvalidMultiaddr(InvalidInput):
+    """Text or bytes that are no multiaddr; the message names the part at fault."""
+
+
+class InvalidPeerId(InvalidInput):
+    """Text or bytes that are no peer id."""
+
+
+class InvalidKey(InvalidInput):
+    """A key that is malformed, of an unknown type, or weaker than this package accepts."""
+
+
+class InvalidRecord(InvalidInput):
+    """A signed envelope or peer record that is malformed, not validly signed, or speaks for another peer."""
+
+
+class ResolveError(Libp2pError):
+    """A name could not be resolved, or led to more records or deeper than the limits allow."""
