@@ -340,7 +340,7 @@ PRIVATE: dict[str, str] = {
     "congestion control": "_max_datagram_size",
     "tls": """
         _check_certificate_verify_signature _peer_certificate _peer_certificate_chain _receive_buffer
-        _request_client_certificate _server_handle_certificate _supported_groups
+        _request_client_certificate _server_handle_certificate _set_peer_certificate _supported_groups
     """,
     "sender": "_acked _buffer _buffer_fin _buffer_start _buffer_stop _pending _pending_eof _reset_error_code",
     "receiver": "_buffer_start _final_size _ranges _stop_error_code",

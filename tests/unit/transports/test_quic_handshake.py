@@ -229,7 +229,7 @@ BAD_CERTIFICATES = [
     Refused(two, 42, "bad certificate", "certificate: there must be one, the peer sent 2"),
 ]
 BAD_TLS = [
-    Refused(garbled, 42, "bad certificate", "could not be parsed"),
+    Refused(garbled, 42, "bad certificate", "certificate: malformed"),
     Refused(not_its_own, 51, "decrypt error"),
 ]
 BAD_CLIENTS = [

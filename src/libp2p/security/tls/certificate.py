@@ -9,7 +9,8 @@ It is self-signed by a key of its own, and carries an extension by which the ide
 
 Rules:
 - Time is an argument, and nothing is read or sent here.
-- Every rule of the specification that a certificate breaks has its own `HandshakeError`.
+- Every rule of the specification that a certificate breaks has its own `HandshakeError`; nothing else comes out.
+- What a stranger's key costs is bounded before it is used: its kind, its size, its exponent.
 - That the peer holds the certificate's key is for the TLS handshake to show; this module shows whose that key is.
 """
 
@@ -19,8 +20,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -49,14 +50,16 @@ _UNDERSTOOD = {
 }
 """Extensions that may be critical. But for the first, they say nothing that matters among libp2p peers."""
 
-_MALFORMED = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
-"""What the `cryptography` package raises for a malformed certificate, or for a part of it when that is asked for."""
+_CURVES = frozenset({"secp256r1", "secp384r1", "secp521r1"})
+"""The curves of a certificate's key: those whose keys TLS 1.3 has a signature scheme for."""
+
+MIN_RSA_BITS, MAX_RSA_BITS, MAX_RSA_EXPONENT = 2048, 8192, (1 << 31) - 1
+"""Of a certificate's RSA key: a small modulus is weak, a large one, or a large exponent, makes verifying costly."""
+
+MAX_CERTIFICATE_SIZE = 16_384
+"""Bytes of the largest certificate that is looked at; the largest honest one, all of RSA 8192, has some 5,000."""
+
+_MIN_HASH_SIZE = 32
 
 _SEQUENCE, _OCTET_STRING = 0x30, 0x04
 
@@ -81,8 +84,8 @@ def make_certificate(
     return builder.sign(certificate_key, SHA256()), certificate_key
 
 
-def verify_chain(chain: Sequence[x509.Certificate | bytes], *, now: datetime) -> PublicKey:
-    """The identity key behind what a peer presented, which must be one certificate. Raises `HandshakeError`."""
+def verify_chain(chain: Sequence[bytes], *, now: datetime) -> PublicKey:
+    """The identity key behind what a peer presented, which must be one certificate (DER). Raises `HandshakeError`."""
     check_chain_length(len(chain))
     return verify_certificate(chain[0], now=now)
 
@@ -95,33 +98,65 @@ def check_chain_length(count: int) -> None:
         raise HandshakeError(f"certificate: there must be one, the peer sent {count}")
 
 
-def verify_certificate(certificate: x509.Certificate | bytes, *, now: datetime) -> PublicKey:
-    """The identity key that vouches for `certificate` (bytes: its DER form). `now` has a time zone.
+def verify_certificate(der: bytes, *, now: datetime) -> PublicKey:
+    """The identity key that vouches for a certificate (its DER form, as it came). `now` has a time zone.
 
-    Raises `HandshakeError`, which names the rule that is broken.
+    Raises `HandshakeError`, which names the rule that is broken, and nothing else: the bytes are a stranger's, and what
+    `cryptography` may raise for them is not documented, and changes.
     """
+    if len(der) > MAX_CERTIFICATE_SIZE:
+        raise HandshakeError(f"certificate: it has {len(der)} bytes, the limit is {MAX_CERTIFICATE_SIZE}")
     try:
-        if isinstance(certificate, bytes):
-            certificate = x509.load_der_x509_certificate(certificate)
-        signed_key = _extension(certificate)
-        _check_validity(certificate, now)
-        certificate.verify_directly_issued_by(certificate)
-        public_key_info = _public_key_info(certificate.public_key())
+        return _verify(der, now)
+    except HandshakeError:
+        raise
     except InvalidSignature as error:
         raise HandshakeError("certificate: its self-signature is not valid") from error
     except x509.DuplicateExtension as error:
         raise HandshakeError(f"certificate: it has the extension {error.oid.dotted_string} twice") from error
-    except _MALFORMED as error:
+    except Exception as error:
         raise HandshakeError(f"certificate: malformed: {error}") from error
+
+
+def _verify(der: bytes, now: datetime) -> PublicKey:
+    certificate = x509.load_der_x509_certificate(der)
+    certificate_key = certificate.public_key()
+    _check_strength(certificate, certificate_key)  # before anything is computed with it
+    signed_key = _extension(certificate)
+    _check_validity(certificate, now)
+    certificate.verify_directly_issued_by(certificate)
     encoded_key, signature = _parse_signed_key(signed_key)
     try:
         key = PublicKey.from_protobuf(encoded_key)
     except InvalidKey as error:
         raise HandshakeError(f"certificate: identity key: {error}") from error
     # "Peers MUST verify the signature, and abort the connection attempt if signature verification fails."
-    if not key.verify(_SIGNED_PREFIX + public_key_info, signature):
+    if not key.verify(_SIGNED_PREFIX + _public_key_info(certificate_key), signature):
         raise HandshakeError(f"certificate: {key.peer_id} did not sign the certificate's key")
     return key
+
+
+def _check_strength(certificate: x509.Certificate, key: CertificatePublicKeyTypes) -> None:
+    """The kinds of keys, and of signatures by them, that are worth verifying and cheap to verify."""
+    match key:
+        case ed25519.Ed25519PublicKey():
+            return
+        case ec.EllipticCurvePublicKey():
+            if key.curve.name not in _CURVES:
+                raise HandshakeError(f"certificate: its key is on the curve {key.curve.name}")
+        case rsa.RSAPublicKey():
+            if not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
+                raise HandshakeError(
+                    f"certificate: RSA keys have {MIN_RSA_BITS} to {MAX_RSA_BITS} bits, its own has {key.key_size}"
+                )
+            if key.public_numbers().e > MAX_RSA_EXPONENT:
+                raise HandshakeError(f"certificate: its RSA key's exponent is above {MAX_RSA_EXPONENT}")
+        case _:
+            raise HandshakeError("certificate: its key is neither Ed25519 nor ECDSA nor RSA")
+    # "hash functions with an output length less than 256 bits MUST NOT be used"
+    algorithm = certificate.signature_hash_algorithm
+    if algorithm is None or algorithm.digest_size < _MIN_HASH_SIZE:
+        raise HandshakeError(f"certificate: signed over the hash {algorithm.name if algorithm else None}")
 
 
 def _check_validity(certificate: x509.Certificate, now: datetime) -> None:

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from OpenSSL import SSL
-from OpenSSL.crypto import X509
+from OpenSSL.crypto import FILETYPE_ASN1, X509, dump_certificate
 
-from ...errors import HandshakeError, PeerIdMismatch
+from ...errors import HandshakeError, LocalProtocolError, PeerIdMismatch
 from ...identity import PeerId, PrivateKey, PublicKey
 from .certificate import check_chain_length, make_certificate, verify_certificate
 
@@ -107,7 +107,8 @@ class Handshake:
     @property
     def remote_key(self) -> PublicKey:
         """The peer's identity key, once the handshake is over."""
-        assert self._remote_key is not None
+        if self._remote_key is None:
+            raise LocalProtocolError("the peer is not known before the TLS handshake is over")
         return self._remote_key
 
     @property
@@ -124,7 +125,7 @@ class Handshake:
         """Whether to go on with the peer that shows this certificate."""
         if self._remote_key is None and self._refusal is None:
             try:
-                key = verify_certificate(certificate.to_cryptography(), now=datetime.now(UTC))
+                key = verify_certificate(dump_certificate(FILETYPE_ASN1, certificate), now=datetime.now(UTC))
                 # "Clients MUST verify that the peer ID derived from the certificate matches the peer ID they intended
                 # to connect to, and MUST abort the connection if there is a mismatch."
                 if self._expected_peer is not None and key.peer_id != self._expected_peer:
@@ -132,6 +133,9 @@ class Handshake:
                 self._remote_key = key
             except HandshakeError as error:
                 self._refusal = error
+            except Exception as error:  # a fault of ours: the peer gets its alert nevertheless
+                self._refusal = HandshakeError(f"tls: the peer's certificate could not be checked: {error!r}")
+                self._refusal.__cause__ = error
         return self._refusal is None
 
     def select_alpn(self, offered: list[bytes]) -> bytes:

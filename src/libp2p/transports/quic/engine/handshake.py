@@ -1,8 +1,8 @@
 """The handshake of libp2p in aioquic's: mutual, by self-signed certificates (specs: tls/tls.md).
 
 Uses of aioquic what it does not document: of the TLS context `_request_client_certificate`, `_supported_groups`,
-`_check_certificate_verify_signature`, `_server_handle_certificate`, `_receive_buffer`, `_peer_certificate` and
-`_peer_certificate_chain`; of the connection what is overridden here.
+`_set_peer_certificate`, `_check_certificate_verify_signature`, `_server_handle_certificate`, `_receive_buffer`,
+`_peer_certificate` and `_peer_certificate_chain`; of the connection what is overridden here.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ class HandshakeEngine(QuicConnection):
             retry_source_connection_id=origin.get("retry_source_cid"),
         )
         self.remote_key: PublicKey | None = None
-        """The peer's identity key, once it is verified."""
+        """The peer's identity key, once it has shown that it holds the key of its certificate."""
+        self._claimed_key: PublicKey | None = None  # the one that its certificate names
         self.refusal: HandshakeError | None = None
         """What we found wrong with the peer's certificate."""
         self.path_mtu = PathMtu(INITIAL_DATAGRAM_SIZE, settings.max_datagram_size)
@@ -112,15 +113,20 @@ class HandshakeEngine(QuicConnection):
         context._request_client_certificate = True
         if self._is_client:
             context._supported_groups = [tls.Group.X25519]
+        take_certificate = context._set_peer_certificate
         check_signature = context._check_certificate_verify_signature
         take_client_certificate = context._server_handle_certificate
         take_message = context.handle_message
 
+        def show(shown: tls.Certificate) -> None:
+            self._claimed_key = self._judge([der for der, _ in shown.certificates])
+            take_certificate(shown)
+
         def check(verify: Any) -> None:
             check_signature(verify)
-            self._verify_peer(context)
+            self.remote_key = self._claimed_key
 
-        def take_certificate(buf: Buffer) -> None:
+        def take_client(buf: Buffer) -> None:
             take_client_certificate(buf)
             # "servers MUST require client authentication during the TLS handshake"
             if context._peer_certificate is None:
@@ -131,14 +137,15 @@ class HandshakeEngine(QuicConnection):
                 raise tls.AlertDecodeError(f"a handshake message has more than {MAX_HANDSHAKE_MESSAGE} bytes")
             take_message(data, output)
 
+        context._set_peer_certificate = show  # type: ignore[method-assign, assignment]
         context._check_certificate_verify_signature = check  # type: ignore[method-assign]
-        context._server_handle_certificate = take_certificate  # type: ignore[method-assign, assignment]
+        context._server_handle_certificate = take_client  # type: ignore[method-assign, assignment]
         context.handle_message = take  # type: ignore[method-assign, assignment]
 
-    def _verify_peer(self, context: tls.Context) -> None:
-        assert context._peer_certificate is not None
+    def _judge(self, chain: list[bytes]) -> PublicKey:
+        """The identity key of a peer that shows `chain`, before aioquic parses it or computes anything with its key."""
         try:
-            key = verify_chain([context._peer_certificate, *context._peer_certificate_chain], now=datetime.now(UTC))
+            key = verify_chain(chain, now=datetime.now(UTC))
             # "Clients MUST verify that the peer ID derived from the certificate matches the peer ID they intended to
             # connect to, and MUST abort the connection if there is a mismatch."
             if self._expected_peer is not None and key.peer_id != self._expected_peer:
@@ -146,7 +153,7 @@ class HandshakeEngine(QuicConnection):
         except HandshakeError as error:
             self.refusal = error
             raise tls.AlertBadCertificate(f"libp2p: {error}") from error
-        self.remote_key = key
+        return key
 
     def _confirm_handshake(self) -> None:
         super()._confirm_handshake()
