@@ -1,5 +1,6 @@
 """Our own peer, measured by `python -m bench`: TCP, Noise and nothing else (as the others are set up too), yamux,
-default settings. With TRANSPORT=quic-v1 in the environment it is QUIC in place of all that.
+default settings. With TRANSPORT=quic-v1 in the environment it is QUIC in place of all that; with TRANSPORT=wildcard
+both sides listen on all interfaces, by TCP, QUIC and WebSocket, and the dialer takes TCP.
 
     python -m bench.peer listen [MULTIADDR]          prints {"ready": true, "addrs": [...]}, serves until stdin closes
     python -m bench.peer dial ADDR bench WHAT N ...  any of: connect N, rtt N, upload BYTES, download BYTES, streams N,
@@ -35,7 +36,13 @@ from libp2p.security.noise import Noise
 from .command import Line, Wanted, report, run, serve_until_stdin_closes
 
 TRANSPORT = os.environ.get("TRANSPORT", "tcp")
-LISTEN_ADDR = {"tcp": "/ip4/127.0.0.1/tcp/0", "quic-v1": "/ip4/127.0.0.1/udp/0/quic-v1"}[TRANSPORT]
+LISTEN_ADDRS = {
+    "tcp": ("/ip4/127.0.0.1/tcp/0",),
+    "quic-v1": ("/ip4/127.0.0.1/udp/0/quic-v1",),
+    "wildcard": tuple(
+        ip + rest for rest in ("/tcp/0", "/udp/0/quic-v1", "/tcp/0/ws") for ip in ("/ip4/0.0.0.0", "/ip6/::")
+    ),
+}[TRANSPORT]
 ECHO = "/echo/1.0.0"
 RSS = "/bench/rss/1.0.0"
 DIAL = "/bench/dial/1.0.0"
@@ -183,7 +190,7 @@ async def idle_dialer(host: Host, remote: Remote, count: int) -> Line:
         others: list[Host] = []
 
         async def connect_one() -> None:
-            other = await stack.enter_async_context(new_host(LISTEN_ADDR))
+            other = await stack.enter_async_context(new_host(*LISTEN_ADDRS))
             others.append(other)
             async with await host.new_stream(remote.peer, DIAL) as stream:
                 await stream.write(str(other.addrs[0]).encode())
@@ -199,8 +206,8 @@ BENCHES: dict[str, Callable[[Host, Remote, int], Awaitable[Line]]] = {
 }
 
 
-async def listen(address: str = LISTEN_ADDR) -> None:
-    async with new_host(address) as host, Perf(host):
+async def listen(*address: str) -> None:
+    async with new_host(*(address or LISTEN_ADDRS)) as host, Perf(host):
         host.handle(ECHO)(serve_echo)
         host.handle(RSS)(serve_rss)
 
@@ -213,7 +220,7 @@ async def listen(address: str = LISTEN_ADDR) -> None:
 
 async def dial(address: str, wanted: Wanted) -> None:
     target = Multiaddr(address)
-    async with new_host() as host:
+    async with new_host(*(LISTEN_ADDRS if TRANSPORT == "wildcard" else ())) as host:
         for what, count in wanted:
             connection = await host.connect(target)
             report(what, count, await BENCHES[what](host, Remote(target, connection.remote_peer), count))

@@ -1,11 +1,11 @@
-"""The implementations that are measured, made ready to run: ours, the older Python `libp2p` (pip), js-libp2p (npm), and
-aioquic, which is there with ours.
+"""The implementations that are measured, made ready to run: ours, also as it was at another revision; the older Python
+`libp2p` (pip), js-libp2p (npm), and aioquic, which is there with ours.
 
-The older one and js are installed once, each in a folder of its own below
-`${XDG_CACHE_HOME:-~/.cache}/py-libp2p-bench`:
+What is installed is installed once, each in a folder of its own below `${XDG_CACHE_HOME:-~/.cache}/py-libp2p-bench`:
 
-    py-<hash>    a virtual environment of interop/py/requirements.txt; its package has the same import name as ours
-    js-<hash>    node_modules by interop/js/package-lock.json (on Linux x64 with a Node), and a copy of the peer
+    py-<hash>      a virtual environment of interop/py/requirements.txt; its package has the same import name as ours
+    js-<hash>      node_modules by interop/js/package-lock.json (on Linux x64 with a Node), and a copy of the peer
+    rev-<commit>   `src` of that commit
 
 The hash is that of the lock file; a folder without the file `.done` is one whose installation was cut short.
 """
@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TypeAlias
 
 ROOT = Path(__file__).resolve().parent.parent
 SETUP_TIME_LIMIT = 900.0  # seconds that one download may take
@@ -47,18 +48,42 @@ class Implementation:
     env: dict[str, str]
 
 
+Prepare: TypeAlias = Callable[[], Implementation]
+"""Makes one ready. Raises `SetupError`."""
+
+
 def ours() -> Implementation:
     """This package, on the interpreter that runs the benchmark."""
     try:
         version = _run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], dict(os.environ))
     except SetupError:
         version = "(no git: commit unknown)"
+    return _ours(version, ROOT / "src")
+
+
+def revision(name: str) -> Implementation:
+    """This package as it was at the git revision `name`: the peer of today runs on the library of then, on the same
+    interpreter with the same dependencies. Raises `SetupError`.
+    """
+    git = ["git", "-C", str(ROOT)]
+    commit = _run([*git, "rev-parse", "--verify", f"{name}^{{commit}}"], dict(os.environ))[:12]
+    with _folder(f"rev-{commit}", f"src of {name}") as (folder, needed):
+        if needed:
+            archive = folder / "src.tar"
+            _run([*git, "archive", "--output", str(archive), commit, "src"], dict(os.environ))
+            shutil.unpack_archive(archive, folder, filter="data")
+            archive.unlink()
+    return _ours(commit, folder / "src")
+
+
+def _ours(version: str, source: Path) -> Implementation:
+    """The package below `source`, which is found there before any that is installed."""
     return Implementation(
         version=f"py-libp2p {version}",
         peer=(sys.executable, "-m", "bench.peer"),
         imports=(sys.executable, "-c", _timed_import("Host")),
         folder=ROOT,
-        env=dict(os.environ),
+        env={**os.environ, "PYTHONPATH": str(source)},
     )
 
 
@@ -124,13 +149,13 @@ def plain_aioquic() -> Implementation:
     )
 
 
-IMPLEMENTATIONS: dict[str, Callable[[], Implementation]] = {
+IMPLEMENTATIONS: dict[str, Prepare] = {
     "ours": ours,
     "older py": older_py,
     "js": js,
     "aioquic": plain_aioquic,
 }
-"""What makes each ready; raises `SetupError`."""
+"""What makes each ready."""
 
 
 def _timed_import(name: str) -> str:
@@ -139,14 +164,21 @@ def _timed_import(name: str) -> str:
 
 @contextmanager
 def _installed(name: str, lock: Path) -> Iterator[tuple[Path, bool]]:
+    """The folder of what the lock file names."""
+    locked = hashlib.sha256(lock.read_bytes() + sys.version.encode()).hexdigest()[:12]
+    with _folder(f"{name}-{locked}", f"what {lock.relative_to(ROOT)} names") as found:
+        yield found
+
+
+@contextmanager
+def _folder(name: str, contents: str) -> Iterator[tuple[Path, bool]]:
     """The folder of an installation, and whether it is still to be made, which the block then does."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "py-libp2p-bench"
-    folder = cache / f"{name}-{hashlib.sha256(lock.read_bytes() + sys.version.encode()).hexdigest()[:12]}"
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "py-libp2p-bench" / name
     done = folder / ".done"
     if done.exists():
         yield folder, False
         return
-    print(f"installing what {lock.relative_to(ROOT)} names into {folder}", file=sys.stderr)
+    print(f"installing {contents} into {folder}", file=sys.stderr)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     yield folder, True

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-COLUMNS = ("ours", "older py", "js", "aioquic", "floor tcp", "floor cipher")
-COMPARED = ("older py", "js", "aioquic", "floor cipher")  # a ratio for each
+UNCHANGED = 0.97  # how many times better than another revision ours must be: what differs less is the machine's mood
+
+_TRANSPORTS = {"quic": "quic-v1", "wildcard": "wildcard"}  # by the beginning of a row's name; else it is "tcp"
 
 Rounds = Sequence[Mapping[str, float]]
 """The values of a row: for each round, by column; a measurement that failed is missing."""
@@ -18,7 +19,7 @@ class Row:
     """One measure: its name on the command line, and the `key` of its number in what the peers print, times `scale`."""
 
     what: str
-    """The name; after `quic-`, or all of it, what the peers call the measure."""
+    """The name; after `quic-` or `wildcard-`, or all of it, what the peers call the measure."""
     title: str
     key: str
     counts: Mapping[str, int]
@@ -36,12 +37,14 @@ class Row:
     @property
     def transport(self) -> str:
         """What the peers are told to use."""
-        return "quic-v1" if self.what.startswith("quic-") else "tcp"
+        prefix, _, _ = self.what.partition("-")
+        return _TRANSPORTS.get(prefix, "tcp")
 
     @property
     def bench(self) -> str:
         """What the peers call the measure."""
-        return self.what.removeprefix("quic-")
+        prefix, _, rest = self.what.partition("-")
+        return rest if prefix in _TRANSPORTS else self.what
 
     def times_better(self, ours: float, other: float) -> float:
         """How many times better ours is."""
@@ -79,6 +82,7 @@ ROWS = (
     Row("upload", "bulk upload, MB/s", "upload_mb_per_s", _BULK, True, digits=0, targets=_BULK_TARGETS),
     Row("download", "bulk download, MB/s", "download_mb_per_s", _BULK, True, digits=0, targets=_BULK_TARGETS),
     Row("connect", "connect, ms", "connect_ms", _counts(100), targets={"js": 2.0}),
+    Row("wildcard-connect", "connect, six wildcard listeners a side, ms", "connect_ms", {"ours": 100}),
     Row("rtt", "new stream, 1 byte there and back, ms", "rtt_ms", _counts(2000, 500, 1000), targets={"js": 5.0}),
     Row("streams", "the same, 64 at a time, streams/s", "streams_per_s", _counts(20000, 2000, 5000), True, digits=0),
     Row("quic-upload", "QUIC upload, MB/s", "upload_mb_per_s", _QUIC_BULK, True, digits=1, targets=_QUIC_BULK_TARGETS),
@@ -119,11 +123,37 @@ ROWS = (
 )
 
 
-def render(results: Mapping[str, Rounds]) -> str:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A table to fill: its rows, its columns, and to which of them ours is compared."""
+
+    rows: Sequence[Row]
+    columns: Sequence[str]
+    compared: Sequence[str]
+
+
+AMONG_OTHERS = Plan(
+    ROWS,
+    ("ours", "older py", "js", "aioquic", "floor tcp", "floor cipher"),
+    ("older py", "js", "aioquic", "floor cipher"),
+)
+
+
+def against(revision: str) -> Plan:
+    """The plan that sets all rows of ours beside the same of another revision."""
+
+    def both(row: Row) -> Row:
+        counts = dict.fromkeys(("ours", revision), row.counts["ours"])
+        return replace(row, counts=counts, rounds=None, targets={revision: UNCHANGED})
+
+    return Plan([both(row) for row in ROWS], ("ours", revision), (revision,))
+
+
+def render(plan: Plan, results: Mapping[str, Rounds]) -> str:
     """The table of `results`, by `Row.what`."""
-    rows = [row for row in ROWS if row.what in results]
-    columns = [column for column in COLUMNS if any(column in row.counts for row in rows)]
-    compared = [column for column in COMPARED if column in columns]
+    rows = [row for row in plan.rows if row.what in results]
+    columns = [column for column in plan.columns if any(column in row.counts for row in rows)]
+    compared = [column for column in plan.compared if column in columns]
     head = ["", *columns, *(f"ours to {column}" for column in compared)]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
     lines += [_line(row, results[row.what], columns, compared) for row in rows]
@@ -131,10 +161,10 @@ def render(results: Mapping[str, Rounds]) -> str:
     return "\n".join("| " + " | ".join(map(_padded, line, widths)) + " |" for line in lines)
 
 
-def missed(results: Mapping[str, Rounds]) -> list[str]:
+def missed(plan: Plan, results: Mapping[str, Rounds]) -> list[str]:
     """The targets that were missed, or not measured, in words."""
     misses = []
-    for row in ROWS:
+    for row in plan.rows:
         if row.what not in results:
             continue
         rounds = results[row.what]
