@@ -30,7 +30,7 @@ Where another implementation's error is the cause it is chained (`__cause__`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 from .ground_errors import (
     InvalidInput,
@@ -70,10 +70,25 @@ __all__ = [
     "StageTimeout",
     "StreamClosed",
     "StreamReset",
+    "copy_of",
 ]
 
 By = Literal["local", "remote"]
 """Who did it: this side or the peer."""
+
+E = TypeVar("E", bound=Exception)
+
+
+def copy_of(error: E) -> E:
+    """An error equal to `error`, as an object of its own: each task that waits gets one, so that the traceback and the
+    notes of one are not those of the others, and none keeps their frames alive.
+    """
+    kind = type(error)
+    copy = kind.__new__(kind, *error.args)
+    copy.__dict__.update(error.__dict__)
+    copy.__dict__.pop("__notes__", None)
+    copy.__cause__ = error.__cause__
+    return copy
 
 
 class LocalProtocolError(Libp2pError):

@@ -104,7 +104,8 @@ def _payload() -> bytes:
 
 def yamux(data: bytes) -> None:
     for is_dialer in (False, True):
-        session = YamuxSession(is_dialer=is_dialer, config=YamuxConfig(max_inbound_streams=5), max_payload=1000)
+        config = YamuxConfig(max_inbound_streams=5)
+        session = YamuxSession(is_dialer=is_dialer, config=config, max_payload=1000, draw=lambda _: True)
         session.start(0.0)
         session.open_stream(0.0)
         session.receive_data(memoryview(data), 1.0)

@@ -26,11 +26,13 @@ actions = st.sampled_from(["open", "send", "send", "close", "reset", "flush", "f
 
 
 def guarded() -> YamuxSession:
-    return YamuxSession(is_dialer=False, config=YamuxConfig(max_inbound_streams=3), max_payload=1000)
+    return YamuxSession(
+        is_dialer=False, config=YamuxConfig(max_inbound_streams=3), max_payload=1000, draw=lambda _: True
+    )
 
 
 def side(is_dialer: bool) -> YamuxSession:
-    return YamuxSession(is_dialer=is_dialer, config=YamuxConfig(ack_backlog=4), max_payload=1000)
+    return YamuxSession(is_dialer=is_dialer, config=YamuxConfig(ack_backlog=4), max_payload=1000, draw=lambda _: True)
 
 
 @given(wires, st.data())

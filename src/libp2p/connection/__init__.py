@@ -19,7 +19,7 @@ Rules:
 
 from .raw import LayeredConnection, RawConnection, SecureChannel, SecurityProtocol
 from .service import Handler, Match, Service, ServiceHost, Target
-from .streams import Connection, Direction, Muxer, Stream, StreamErrorCode
+from .streams import Connection, Direction, MemoryLimitReached, Muxer, Stream, StreamErrorCode
 from .transport import Accept, Listener, Transport
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "LayeredConnection",
     "Listener",
     "Match",
+    "MemoryLimitReached",
     "Muxer",
     "RawConnection",
     "SecureChannel",

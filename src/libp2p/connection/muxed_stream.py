@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BusyResource, InvalidInput, StreamClosed, StreamReset
+from ..errors import BusyResource, InvalidInput, StreamClosed, StreamReset, copy_of
 from ..io import Buffer
 from .streams import Direction, Stream, StreamErrorCode
 
@@ -22,8 +22,10 @@ learns.
 class MuxedStream(Stream):
     """A stream of a `StreamedConnection`."""
 
-    def __init__(self, stream_id: int, connection: StreamedConnection[Any], direction: Direction) -> None:
-        super().__init__(stream_id, connection, direction)
+    def __init__(
+        self, stream_id: int, connection: StreamedConnection[Any], direction: Direction, *, to_the_end: bool = False
+    ) -> None:
+        super().__init__(stream_id, connection, direction, to_the_end=to_the_end)
         self._muxed = connection
         self._writing = False
         self._window: asyncio.Future[None] | None = None  # what a writer waits for while the peer's window is shut
@@ -38,7 +40,7 @@ class MuxedStream(Stream):
         try:
             while True:
                 if self._write_error is not None:
-                    raise self._write_error.with_traceback(None)
+                    raise copy_of(self._write_error)
                 sent = await self._muxed.send(self, view)
                 view = view[sent:]
                 if not view:
@@ -71,6 +73,7 @@ class MuxedStream(Stream):
         if not 0 <= code < 1 << 32:
             raise InvalidInput(f"a stream error code has 32 bits, {code} does not fit")
         self._muxed.reset(self, code)
+        self._incoming.discard()
 
     # Called by the connection
 
@@ -78,6 +81,25 @@ class MuxedStream(Stream):
     def is_writable(self) -> bool:
         """Whether our direction is open."""
         return self._write_error is None
+
+    @property
+    def unread(self) -> int:
+        """Bytes that were received, and that nobody has asked for."""
+        return self._incoming.unclaimed
+
+    @property
+    def held(self) -> int:
+        """Bytes that the connection's account counts for this stream."""
+        return self._incoming.held
+
+    def grown(self, n: int) -> None:
+        """The receive window has grown by `n` bytes, which the connection's account has granted."""
+        self._incoming.prepay(n)
+
+    def sacrifice(self, reason: str) -> None:
+        """End the stream, and drop what it holds, because memory is short."""
+        self.reset(StreamErrorCode.RESOURCE_LIMIT_EXCEEDED)
+        self._incoming.drop(StreamReset(StreamErrorCode.RESOURCE_LIMIT_EXCEEDED, by="local", reason=reason))
 
     def data_received(self, data: bytes | memoryview) -> None:
         if self._discarded is None:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar
 
-from ..errors import ConnectionClosed
+from ..errors import ConnectionClosed, copy_of
 from ..identity import PeerId, PrivateKey, PublicKey
 from ..io import DEFAULT_READ_LIMIT, Buffer, ByteStream, ReceiveBuffer, Sink, WriteGate
 from ..multiaddr import Multiaddr
@@ -121,7 +121,7 @@ class _PullSide:
 
     def check_open(self) -> None:
         if self._lost is not None:
-            raise self._lost.with_traceback(None)
+            raise copy_of(self._lost)
 
     async def drain(self) -> None:
         await self._writable.wait()

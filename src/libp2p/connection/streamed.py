@@ -4,6 +4,7 @@ waits to open one, and how everything ends.
 Rules:
 - A stream is in the table until both of its directions have ended.
 - Tasks that wait to open a stream get their turns in the order they came.
+- What the streams hold unread is counted by the connection's `MemoryAccount`, also when they have ended.
 - When the connection ends every pending call gets its `close_reason`; what had arrived stays readable.
 """
 
@@ -14,14 +15,21 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
+from weakref import WeakSet
 
-from ..errors import ConnectionClosed
+from ..errors import ConnectionClosed, copy_of
 from ..identity import PeerId, PublicKey
+from ..io import MemoryAccount, MemoryConfig
 from ..multiaddr import Multiaddr
 from .muxed_stream import MuxedStream
-from .streams import Connection, Direction, Stream
+from .streams import Connection, Direction, MemoryLimitReached, Stream
 
 S = TypeVar("S", bound=MuxedStream)
+
+
+def lone_account() -> MemoryAccount:
+    """The account of a connection that no host counts."""
+    return MemoryAccount("connection", MemoryConfig().max_per_connection)
 
 
 class StreamedConnection(Connection, Generic[S]):
@@ -37,6 +45,7 @@ class StreamedConnection(Connection, Generic[S]):
         direction: Direction,
         security: str,
         muxer: str,
+        memory: MemoryAccount | None = None,
     ) -> None:
         self.local_peer = local_peer
         self.remote_key = remote_key
@@ -46,12 +55,16 @@ class StreamedConnection(Connection, Generic[S]):
         self.direction = direction
         self.security = security
         self.muxer = muxer
+        self.memory: MemoryAccount = memory or lone_account()
+        self.memory.reclaim = self._reclaim
         self._loop = asyncio.get_running_loop()
         self._streams: dict[int, S] = {}
         self._unserved: list[S] = []  # opened by the peer before `serve`
+        self._ended: WeakSet[S] | None = None  # streams that are over, but were not read to the end
         self._on_stream: Callable[[Stream], None] | None = None
         self._on_closed: Callable[[ConnectionClosed], None] | None = None
         self._on_stream_closed: Callable[[Stream], None] | None = None
+        self._on_memory_limit: Callable[[MemoryLimitReached], None] | None = None
         self._openers: deque[asyncio.Future[None]] = deque()
         self._goodbye: ConnectionClosed | None = None  # the peer said it is going away
         self._close_reason: ConnectionClosed | None = None
@@ -62,8 +75,11 @@ class StreamedConnection(Connection, Generic[S]):
         on_stream: Callable[[Stream], None],
         on_closed: Callable[[ConnectionClosed], None],
         on_stream_closed: Callable[[Stream], None] | None = None,
+        *,
+        on_memory_limit: Callable[[MemoryLimitReached], None] | None = None,
     ) -> None:
         self._on_stream, self._on_closed, self._on_stream_closed = on_stream, on_closed, on_stream_closed
+        self._on_memory_limit = on_memory_limit
         unserved, self._unserved = self._unserved, []
         if self._close_reason is not None:
             on_closed(self._close_reason)
@@ -170,16 +186,35 @@ class StreamedConnection(Connection, Generic[S]):
     def _refuse_openers(self, reason: ConnectionClosed) -> None:
         for opener in self._openers:
             if not opener.done():
-                opener.set_exception(reason)
+                opener.set_exception(copy_of(reason))
         self._openers.clear()
 
     def _forget(self, stream_id: int) -> bool:
         """Both directions of the stream have ended. Whether it was in the table."""
         if (stream := self._streams.pop(stream_id, None)) is None:
             return False
+        self._over(stream)
         self._wake_opener()
+        return True
+
+    def _over(self, stream: S) -> None:
+        """Both directions of the stream have ended: tell so."""
+        if stream.unread:
+            if self._ended is None:
+                self._ended = WeakSet()
+            self._ended.add(stream)
         if self._on_stream_closed is not None:
             self._on_stream_closed(stream)
+
+    def _reclaim(self, account: MemoryAccount) -> bool:
+        """Give up the fullest stream, because the limit of `account` is passed; whether any stream holds a byte."""
+        streams = [*self._streams.values(), *(self._ended or ())]
+        fullest = max(streams, key=lambda stream: stream.unread, default=None)
+        if fullest is None or not fullest.unread:
+            return False
+        fullest.sacrifice(f"the memory limit of the {account.name}, {account.limit} bytes, is reached")
+        if self._on_memory_limit is not None:
+            self._on_memory_limit(MemoryLimitReached(self, fullest, account.name, account.limit))
         return True
 
     def _end(self, reason: ConnectionClosed, *, cause: Exception | None = None) -> bool:
@@ -192,8 +227,8 @@ class StreamedConnection(Connection, Generic[S]):
         streams, self._streams = self._streams, {}
         for stream in streams.values():
             stream.end(reason)
-            if self._on_stream_closed is not None:
-                self._on_stream_closed(stream)
+            self._over(stream)
+        self.memory.close(keep=sum(stream.held for stream in self._ended or ()))
         self._closed.set_result(reason)
         if self._on_closed is not None:
             self._on_closed(reason)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import ClassVar
 
 from ..errors import ConnectionClosed, ProtocolNotSupported, RemoteProtocolError
 from ..identity import PeerId, PublicKey
-from ..io import DEFAULT_READ_LIMIT, ByteStream, ReceiveBuffer
+from ..io import DEFAULT_READ_LIMIT, ByteStream, MemoryAccount, ReceiveBuffer
 from ..multiaddr import Multiaddr
 from .raw import SecureChannel
 
@@ -42,13 +43,15 @@ class Stream(ByteStream):
     no time limit on an open stream: a peer that does not read makes `write` wait, for ever if need be.
     """
 
-    def __init__(self, stream_id: int, connection: Connection, direction: Direction) -> None:
+    def __init__(
+        self, stream_id: int, connection: Connection, direction: Direction, *, to_the_end: bool = False
+    ) -> None:
         self.id = stream_id
         self.connection = connection
         self.direction = direction
         self.protocol = ""
         """The protocol id agreed on; "" while it is being negotiated by the listener."""
-        self._incoming = ReceiveBuffer(self._consumed)
+        self._incoming = ReceiveBuffer(self._consumed, to_the_end=to_the_end, account=connection.memory)
         self._agreement: Callable[[], Awaitable[None]] | None = None
 
     def expect_agreement(self, agreement: Callable[[], Awaitable[None]]) -> None:
@@ -111,6 +114,20 @@ class Stream(ByteStream):
         return f"<Stream {self.id} {self.direction.value} {self.protocol or '?'} {self.connection.remote_peer}>"
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryLimitReached:
+    """Peers made us hold more than a limit allows: a stream of the largest holder, its fullest, has been reset, and
+    what it held was dropped.
+    """
+
+    connection: Connection
+    stream: Stream
+    scope: str
+    """Whose limit was reached: "host", "peer" or "connection"."""
+    limit: int
+    """Bytes."""
+
+
 class Connection(ABC):
     """A secure connection to one proven peer that carries many streams."""
 
@@ -125,15 +142,21 @@ class Connection(ABC):
     muxer: str
     """The id of the muxer, such as `/yamux/1.0.0`."""
 
+    memory: MemoryAccount | None = None
+    """What the peer makes us hold by this connection."""
+
     @abstractmethod
     def serve(
         self,
         on_stream: Callable[[Stream], None],
         on_closed: Callable[[ConnectionClosed], None],
         on_stream_closed: Callable[[Stream], None] | None = None,
+        *,
+        on_memory_limit: Callable[[MemoryLimitReached], None] | None = None,
     ) -> None:
         """Start: `on_stream` gets every stream that the peer opens, those it opened before at once; `on_stream_closed`
-        every stream, of either side, whose two directions have ended; `on_closed` is called once, at the very end.
+        every stream, of either side, whose two directions have ended, once; `on_memory_limit` is told of every stream
+        that had to pay for a limit of memory; `on_closed` is called once, at the very end.
         """
 
     @property
@@ -185,5 +208,9 @@ class Muxer(ABC):
     protocol_id: ClassVar[str]
 
     @abstractmethod
-    def connect(self, channel: SecureChannel, direction: Direction) -> Connection:
-        """Take over `channel`, which nobody reads or writes from here on."""
+    def connect(
+        self, channel: SecureChannel, direction: Direction, *, memory: MemoryAccount | None = None
+    ) -> Connection:
+        """Take over `channel`, which nobody reads or writes from here on. `memory` is the new connection's account;
+        without one it has the default limit for itself.
+        """

@@ -9,15 +9,19 @@ Rules:
   reported together, once they make `_REPORTED` bytes.
 - Once nothing more will come nothing is reported, and the owner's method is let go, so that the two form no cycle. An
   owner who needs to know hears of what is left (`to_the_end`), all of it, when it was read.
+- Where there is a `MemoryAccount` it counts what is buffered and not asked for, but for the bytes that the growth of
+  the window has paid for already (`prepay`); both are given back when they are read, dropped or forgotten.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable
 
-from ..errors import BusyResource, IncompleteRead, MessageTooLarge
+from ..errors import BusyResource, IncompleteRead, MessageTooLarge, copy_of
+from .memory import MemoryAccount
 
 DEFAULT_READ_LIMIT = 64 * 1024 * 1024
 """Bytes that a read to the end of the stream collects before it gives up with `MessageTooLarge`."""
@@ -35,24 +39,36 @@ _REPORTED = 8 * 1024
 _HANDY = 16 * 1024
 """Bytes that are worth a read of their own."""
 
+_SLACK = 4 * 1024
+"""Bytes that an account may count for a stream although they were read: giving back less is not worth the call."""
+
 
 class ReceiveBuffer:
     """Bytes received and not yet read. One task may read at a time; another gets `BusyResource`."""
 
     __slots__ = (
+        "_account",
         "_chunks",
         "_credited",
         "_eof",
         "_error",
         "_offset",
         "_on_consumed",
+        "_paid",
+        "_prepaid",
         "_size",
         "_to_the_end",
         "_unreported",
         "_waiter",
     )
 
-    def __init__(self, on_consumed: Callable[[int], None] | None = None, *, to_the_end: bool = False) -> None:
+    def __init__(
+        self,
+        on_consumed: Callable[[int], None] | None = None,
+        *,
+        to_the_end: bool = False,
+        account: MemoryAccount | None = None,
+    ) -> None:
         self._chunks: deque[bytes | bytearray] = deque()
         self._offset = 0  # bytes of the first chunk that were read already
         self._size = 0
@@ -63,6 +79,10 @@ class ReceiveBuffer:
         self._waiter: asyncio.Future[None] | None = None
         self._on_consumed = on_consumed
         self._to_the_end = to_the_end
+        self._account = account
+        free = 0 if account is not None else sys.maxsize
+        self._prepaid = free  # bytes that the growth of the window has paid for
+        self._paid = free  # bytes that the account counts, with those prepaid
 
     def __len__(self) -> int:
         return self._size
@@ -87,6 +107,11 @@ class ReceiveBuffer:
         """Bytes buffered that no read has asked for yet."""
         return self._size - self._credited
 
+    @property
+    def held(self) -> int:
+        """Bytes that the account counts for this buffer."""
+        return self._paid if self._account is not None else 0
+
     def feed(self, data: bytes | memoryview) -> None:
         """Append a copy of `data`."""
         length = len(data)
@@ -100,12 +125,15 @@ class ReceiveBuffer:
             self._chunks.append(bytearray(data))
         self._size += length
         self._wake()
+        if self._size - self._credited > self._paid:
+            self._pay()  # last: what has to be given up may be just this
 
     def feed_eof(self) -> None:
         """Nothing more will come; reads return what is left, then b""."""
         self._eof = True
         self._release()
         self._wake()
+        self._pay_back()
 
     def set_error(self, error: Exception) -> None:
         """Nothing more will come; reads return what is left, then raise `error`. The first end or error counts."""
@@ -113,13 +141,31 @@ class ReceiveBuffer:
             self._error = error
             self._release()
             self._wake()
+            self._pay_back()
 
     def discard(self) -> int:
         """Drop what is buffered; return how many bytes of it the sender had not been credited for."""
         uncredited = self.unclaimed
         self._chunks.clear()
         self._offset = self._size = self._credited = 0
+        self._pay_back()
         return uncredited
+
+    def drop(self, error: Exception) -> None:
+        """Drop what is buffered; reads raise `error` from now on, however the stream had ended."""
+        self._eof = False
+        self._error = error
+        self.discard()
+        self._release()
+        self._wake()
+
+    def prepay(self, n: int) -> None:
+        """The window has grown by `n` bytes, for which the account was drawn from. They are this buffer's to give back,
+        when nothing more will come.
+        """
+        self._paid += n
+        self._prepaid += n
+        self._pay_back()
 
     async def read(self, n: int = -1, *, limit: int = DEFAULT_READ_LIMIT) -> bytes:
         """Up to `n` bytes, as soon as there are any; b"" at the end. With n = -1 all bytes up to the end.
@@ -133,12 +179,12 @@ class ReceiveBuffer:
             if self._size > limit:
                 raise MessageTooLarge("read to the end of the stream", limit=limit)
             if self._error is not None:
-                raise self._error.with_traceback(None)
+                raise copy_of(self._error)
             return self._take(self._size)
         if not self._size and n:
             await self._fill(1)
         if not self._size and self._error is not None:
-            raise self._error.with_traceback(None)
+            raise copy_of(self._error)
         return self._take(min(n, self._size, self._handy()))
 
     async def readexactly(self, n: int) -> bytes:
@@ -148,7 +194,7 @@ class ReceiveBuffer:
             await self._fill(n)
             if self._size < n:
                 if self._error is not None:
-                    raise self._error.with_traceback(None)
+                    raise copy_of(self._error)
                 raise IncompleteRead(self._take(self._size), n)
         return self._take(n)
 
@@ -169,7 +215,7 @@ class ReceiveBuffer:
                 raise MessageTooLarge(f"no {separator!r} within reach", limit=limit)
             if self.ended:
                 if self._error is not None:
-                    raise self._error.with_traceback(None)
+                    raise copy_of(self._error)
                 raise IncompleteRead(self._take(self._size), None)
             searched = max(0, self._size - len(separator) + 1)
             await self._fill(self._size + 1)
@@ -220,6 +266,8 @@ class ReceiveBuffer:
             self._report(fresh)
 
     def _report(self, consumed: int) -> None:
+        if self._paid > self._prepaid:
+            self._pay_back()
         self._unreported += consumed
         if self._on_consumed is None:
             return
@@ -237,6 +285,29 @@ class ReceiveBuffer:
         if self._to_the_end and self._unreported:
             on_consumed(self._unreported)
             self._unreported = 0
+
+    def _pay(self) -> None:
+        """More is buffered than the account counts."""
+        assert self._account is not None
+        more = self._size - self._credited - self._paid
+        self._paid += more
+        self._account.hold(more)
+
+    def _pay_back(self) -> None:
+        """Less is buffered than the account counts: give back what is worth it; all of it once nothing more comes."""
+        if self._account is None:
+            return
+        slack = _SLACK
+        if self.ended:
+            slack = self._prepaid = 0
+        surplus = self._paid - max(self._size - self._credited, self._prepaid)
+        if surplus > slack:
+            self._paid -= surplus
+            self._account.release(surplus)
+
+    def __del__(self) -> None:
+        if self._account is not None and self._paid:
+            self._account.forsake(self._paid)
 
     def _gathered(self) -> bytes | bytearray:
         """The whole content as one chunk, which then is the only one."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from ..errors import copy_of
+
 
 class WriteGate:
     """Shut while the connection takes no more data. Writers pass one by one, in the order they came.
@@ -22,7 +24,7 @@ class WriteGate:
     async def wait(self, writer: object = None) -> None:
         """Return when it is this writer's turn, or when `writer` is dismissed. Raises what `fail` was called with."""
         if self._error is not None:
-            raise self._error.with_traceback(None)
+            raise copy_of(self._error)
         if not self.paused and not self._waiting:
             return
         entry = writer, asyncio.get_running_loop().create_future()
@@ -63,9 +65,9 @@ class WriteGate:
         self.passed()
 
     def fail(self, error: Exception) -> None:
-        """All writers, waiting and later ones, get `error`."""
+        """All writers, waiting and later ones, get `error`, each a copy of its own."""
         self._error = error
         while self._waiting:
             _, turn = self._waiting.popleft()
             if not turn.done():
-                turn.set_exception(error)
+                turn.set_exception(copy_of(error))

@@ -17,7 +17,7 @@ from ..connection import Direction, SecureChannel
 from ..connection.muxed_stream import MuxedStream
 from ..connection.streamed import StreamedConnection
 from ..errors import ConnectionClosed, RemoteProtocolError, StreamReset
-from ..io import WriteGate
+from ..io import MemoryAccount, WriteGate
 from .session import (
     DataReceived,
     EndOfStream,
@@ -44,7 +44,15 @@ answers is disconnected."""
 class MuxedConnection(StreamedConnection[MuxedStream]):
     """A secure channel that carries many streams. It is the channel's sink."""
 
-    def __init__(self, channel: SecureChannel, session: MuxerSession, direction: Direction, *, muxer: str) -> None:
+    def __init__(
+        self,
+        channel: SecureChannel,
+        session: MuxerSession,
+        direction: Direction,
+        *,
+        muxer: str,
+        memory: MemoryAccount | None = None,
+    ) -> None:
         super().__init__(
             local_peer=channel.local_peer,
             remote_key=channel.remote_key,
@@ -53,6 +61,7 @@ class MuxedConnection(StreamedConnection[MuxedStream]):
             direction=direction,
             security=channel.protocol,
             muxer=muxer,
+            memory=memory,
         )
         self._channel = channel
         self._session = session
@@ -112,7 +121,8 @@ class MuxedConnection(StreamedConnection[MuxedStream]):
 
     def consumed(self, stream: MuxedStream, n: int) -> None:
         if self._close_reason is None:
-            self._session.consumed(stream.id, n, self._loop.time())
+            if growth := self._session.consumed(stream.id, n, self._loop.time()):
+                stream.grown(growth)
             self._pause_or_resume()
             if self._session.unsent:
                 self._schedule_flush()

@@ -123,8 +123,8 @@ class MuxerSession(Protocol):
     def send(self, stream_id: int, data: memoryview) -> int:
         """Queue as much of `data` as the peer's window takes now; return how many bytes that was."""
 
-    def consumed(self, stream_id: int, n: int, now: float) -> None:
-        """The reader took `n` bytes of the stream."""
+    def consumed(self, stream_id: int, n: int, now: float) -> int:
+        """The reader took `n` bytes of the stream. Returns by how many bytes its window has grown for that."""
 
     def close_write(self, stream_id: int) -> None:
         """End our direction of the stream."""

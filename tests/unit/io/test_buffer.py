@@ -42,7 +42,8 @@ async def test_what_arrived_before_an_error_is_read_first() -> None:
     for read in (buffer.read(1), buffer.read(), buffer.readexactly(1), buffer.readuntil()):
         with pytest.raises(StreamReset) as caught:
             await read
-        assert caught.value is RESET
+        assert (caught.value.code, caught.value.by) == (RESET.code, RESET.by)
+        assert caught.value is not RESET, "each call gets an error of its own"
 
 
 async def test_what_an_error_leaves_incomplete_stays_readable() -> None:

@@ -14,7 +14,7 @@ from libp2p.muxers.session import (
     WindowOpened,
 )
 from libp2p.muxers.yamux.core import YamuxConfig, YamuxSession
-from libp2p.muxers.yamux.flow_control import INITIAL_WINDOW, ReceiveWindow, WindowBudget
+from libp2p.muxers.yamux.flow_control import INITIAL_WINDOW, StreamWindow
 from libp2p.muxers.yamux.wire import DATA, GO_AWAY, HEADER, HEADER_SIZE, PING, WINDOW_UPDATE
 
 SYN, ACK, FIN, RST = 1, 2, 4, 8
@@ -22,7 +22,7 @@ NO_LIMIT = YamuxConfig()
 
 
 def session(*, is_dialer: bool = False, config: YamuxConfig = NO_LIMIT, max_payload: int = 65507) -> YamuxSession:
-    return YamuxSession(is_dialer=is_dialer, config=config, max_payload=max_payload)
+    return YamuxSession(is_dialer=is_dialer, config=config, max_payload=max_payload, draw=lambda _: True)
 
 
 def frame(kind: int, flags: int, stream_id: int, length: int, body: bytes = b"") -> bytes:
@@ -251,12 +251,11 @@ def test_thousands_of_streams_leave_nothing_behind() -> None:
     for core in (dialer, listener):
         assert core._streams == {}
         assert (core._inbound, core._outbound, core._unaccepted, core._unsent_flags) == (0, 0, 0, {})
-        assert core._budget.left == NO_LIMIT.max_window_growth
 
 
-class TestReceiveWindow:
-    def window(self, *, maximum: int = 8 * INITIAL_WINDOW, budget: int = 100 * INITIAL_WINDOW) -> ReceiveWindow:
-        return ReceiveWindow(maximum=maximum, budget=WindowBudget(budget), now=0.0)
+class TestStreamWindow:
+    def window(self, *, maximum: int = 8 * INITIAL_WINDOW) -> StreamWindow:
+        return StreamWindow(maximum=maximum, draw=lambda _: True, now=0.0)
 
     def test_an_unread_window_grants_nothing(self) -> None:
         window = self.window()
@@ -284,13 +283,11 @@ class TestReceiveWindow:
         assert window.consume(INITIAL_WINDOW, now, rtt) == INITIAL_WINDOW
         assert window.size == INITIAL_WINDOW
 
-    def test_the_connection_s_budget_caps_growth_and_is_given_back(self) -> None:
-        budget = WindowBudget(INITIAL_WINDOW + 5)
-        windows = [ReceiveWindow(maximum=8 * INITIAL_WINDOW, budget=budget, now=0.0) for _ in range(2)]
-        for window in windows:
+    def test_it_grows_only_where_there_is_memory(self) -> None:
+        asked: list[int] = []
+        window = StreamWindow(maximum=8 * INITIAL_WINDOW, draw=lambda n: bool(asked.append(n)), now=0.0)  # type: ignore[func-returns-value]
+        for _ in range(2):
             window.receive(INITIAL_WINDOW)
-            window.consume(INITIAL_WINDOW, 0.01, 0.1)
-        assert [window.size for window in windows] == [2 * INITIAL_WINDOW, INITIAL_WINDOW + 5]
-        for window in windows:
-            window.release()
-        assert budget.left == INITIAL_WINDOW + 5
+            assert window.consume(INITIAL_WINDOW, 0.01, 0.1) == INITIAL_WINDOW
+        assert asked == [INITIAL_WINDOW] * 2
+        assert window.size == INITIAL_WINDOW

@@ -187,10 +187,11 @@ class MplexSession:
         self.unsent += total
         return total
 
-    def consumed(self, stream_id: int, n: int, now: float) -> None:  # noqa: ARG002
+    def consumed(self, stream_id: int, n: int, now: float) -> int:  # noqa: ARG002
         stream = self._streams.get(stream_id)
         if stream is not None and not stream.remote_closed:
             self._count(stream, -n)
+        return 0
 
     def close_write(self, stream_id: int) -> None:
         stream = self._streams.get(stream_id)

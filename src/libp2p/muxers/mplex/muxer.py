@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from ...connection import Connection, Direction, Muxer, SecureChannel
 from ...connection.muxed_stream import MAX_DISCARDED
+from ...io import MemoryAccount
 from ..connection import MuxedConnection
 from .core import MplexConfig, MplexSession
 from .wire import MAX_HEADER_SIZE, MAX_MESSAGE
@@ -28,10 +29,12 @@ class Mplex(Muxer):
         if self._config.max_unread < MAX_DISCARDED:
             raise ValueError(f"max_unread {self._config.max_unread} is below {MAX_DISCARDED} bytes")
 
-    def connect(self, channel: SecureChannel, direction: Direction) -> Connection:
+    def connect(
+        self, channel: SecureChannel, direction: Direction, *, memory: MemoryAccount | None = None
+    ) -> Connection:
         session = MplexSession(
             is_dialer=direction is Direction.OUTBOUND,
             config=self._config,
             max_payload=min(channel.record_size - MAX_HEADER_SIZE, MAX_MESSAGE),
         )
-        return MuxedConnection(channel, session, direction, muxer=self.protocol_id)
+        return MuxedConnection(channel, session, direction, muxer=self.protocol_id, memory=memory)

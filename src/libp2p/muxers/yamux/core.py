@@ -12,6 +12,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...connection import StreamErrorCode
@@ -28,7 +29,7 @@ from ..session import (
     StreamWasReset,
     WindowOpened,
 )
-from .flow_control import INITIAL_WINDOW, ReceiveWindow, WindowBudget
+from .flow_control import INITIAL_WINDOW, StreamWindow
 from .wire import DATA, GO_AWAY, HEADER, HEADER_SIZE, PING, VERSION, WINDOW_UPDATE, Flag, GoAwayCode
 
 _SYN, _ACK, _FIN, _RST = int(Flag.SYN), int(Flag.ACK), int(Flag.FIN), int(Flag.RST)
@@ -44,8 +45,6 @@ class YamuxConfig:
 
     max_stream_window: int = 16 * 1024 * 1024
     """Bytes that one stream's receive window may grow to, from 256 KiB."""
-    max_window_growth: int = 64 * 1024 * 1024
-    """Bytes by which all windows of a connection together may grow beyond 256 KiB each."""
     max_inbound_streams: int = 1024
     """Streams that the peer may have open at a time; more are reset."""
     max_outbound_streams: int = 8192
@@ -63,7 +62,7 @@ class _Stream:
 
     __slots__ = ("accepted", "flags", "local_closed", "outbound", "remote_closed", "send_window", "window")
 
-    def __init__(self, *, outbound: bool, window: ReceiveWindow) -> None:
+    def __init__(self, *, outbound: bool, window: StreamWindow) -> None:
         self.outbound = outbound
         self.window = window
         self.send_window = INITIAL_WINDOW
@@ -78,13 +77,13 @@ class YamuxSession:
 
     wants_data = True  # the windows hold the peer
 
-    def __init__(self, *, is_dialer: bool, config: YamuxConfig, max_payload: int) -> None:
+    def __init__(self, *, is_dialer: bool, config: YamuxConfig, max_payload: int, draw: Callable[[int], bool]) -> None:
         self._config = config
         self.max_payload = max_payload
         self._is_dialer = is_dialer
         self._next_id = 1 if is_dialer else 2
         self._streams: dict[int, _Stream] = {}
-        self._budget = WindowBudget(config.max_window_growth)
+        self._draw = draw
         self._inbound = self._outbound = self._unaccepted = 0
         self._unsent_flags: dict[int, None] = {}  # streams whose SYN or ACK no frame has carried yet
         self._out: list[Buffer] = []
@@ -292,12 +291,14 @@ class YamuxSession:
         self._open_frame = (place, flags, stream_id, length)
         return len(data)
 
-    def consumed(self, stream_id: int, n: int, now: float) -> None:
+    def consumed(self, stream_id: int, n: int, now: float) -> int:
         stream = self._streams.get(stream_id)
         if stream is None or stream.remote_closed:
-            return
+            return 0
+        size = stream.window.size
         if grant := stream.window.consume(n, now, self.rtt):
             self._frame(WINDOW_UPDATE, self._flags_of(stream_id, stream), stream_id, grant)
+        return stream.window.size - size
 
     def close_write(self, stream_id: int) -> None:
         stream = self._streams.get(stream_id)
@@ -316,14 +317,13 @@ class YamuxSession:
     def is_open(self, stream_id: int) -> bool:
         return stream_id in self._streams
 
-    def _new_window(self, now: float) -> ReceiveWindow:
-        return ReceiveWindow(maximum=self._config.max_stream_window, budget=self._budget, now=now)
+    def _new_window(self, now: float) -> StreamWindow:
+        return StreamWindow(maximum=self._config.max_stream_window, draw=self._draw, now=now)
 
     def _drop(self, stream_id: int, stream: _Stream) -> None:
         """Both directions have ended: forget the stream."""
         del self._streams[stream_id]
         self._unsent_flags.pop(stream_id, None)
-        stream.window.release()
         if stream_id == self._body_stream and self._body_left:
             self._body_stream = None
         if not stream.outbound:

@@ -3,8 +3,8 @@
 The window starts at 256 KiB on every stream, as the specification has it. The best window is the product of bandwidth
 and round-trip time; both are unknown, so: when the reader took half of the window within `_FAST_ROUND_TRIPS` round
 trips of the previous update, the window was what held the sender, and it is doubled. A reader that is slow never
-causes growth, since it is the reading that triggers updates. What windows grow beyond the first 256 KiB is drawn from
-one budget per connection and given back when the stream ends; windows never shrink.
+causes growth, since it is the reading that triggers updates. What a window grows by is drawn from the connection's
+`MemoryAccount`; the stream's buffer gives it back when nothing more can come. Windows never shrink.
 
 Invariants, asserted after every step (0 <= all):
     window = granted + buffered + (consumed, not yet granted again)
@@ -13,42 +13,25 @@ Invariants, asserted after every step (0 <= all):
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 INITIAL_WINDOW = 256 * 1024
 """Bytes that either side may send on a new stream ("yamux initially starts each stream with a 256KiB window size")."""
 
 _FAST_ROUND_TRIPS = 4
 
 
-class WindowBudget:
-    """What the windows of one connection may grow by, in all, in bytes."""
+class StreamWindow:
+    """The receive window of one stream. `draw` asks for memory, in bytes, and says whether there is as much."""
 
-    __slots__ = ("left",)
+    __slots__ = ("_draw", "_maximum", "_updated_at", "buffered", "granted", "size")
 
-    def __init__(self, size: int) -> None:
-        self.left = size
-
-    def draw(self, wanted: int) -> int:
-        """Take up to `wanted` bytes."""
-        drawn = min(wanted, self.left)
-        self.left -= drawn
-        return drawn
-
-    def give_back(self, size: int) -> None:
-        """Return what was drawn."""
-        self.left += size
-
-
-class ReceiveWindow:
-    """The receive window of one stream."""
-
-    __slots__ = ("_budget", "_maximum", "_updated_at", "buffered", "granted", "size")
-
-    def __init__(self, *, maximum: int, budget: WindowBudget, now: float) -> None:
+    def __init__(self, *, maximum: int, draw: Callable[[int], bool], now: float) -> None:
         self.size = INITIAL_WINDOW
         self.granted = INITIAL_WINDOW
         self.buffered = 0
         self._maximum = maximum
-        self._budget = budget
+        self._draw = draw
         self._updated_at = now
 
     def receive(self, n: int) -> bool:
@@ -66,15 +49,11 @@ class ReceiveWindow:
         if grant < self.size // 2:
             return 0
         if rtt is not None and now - self._updated_at < _FAST_ROUND_TRIPS * rtt:
-            growth = self._budget.draw(min(self.size, self._maximum - self.size))
-            self.size += growth
-            grant += growth
+            growth = min(self.size, self._maximum - self.size)
+            if growth and self._draw(growth):
+                self.size += growth
+                grant += growth
         self._updated_at = now
         self.granted += grant
         assert 0 <= self.buffered <= self.granted + self.buffered <= self.size <= self._maximum
         return grant
-
-    def release(self) -> None:
-        """The stream has ended: give back what the window had grown by."""
-        self._budget.give_back(self.size - INITIAL_WINDOW)
-        self._maximum = self.size = INITIAL_WINDOW

@@ -3,6 +3,8 @@
 from typing import ClassVar
 
 from ...connection import Connection, Direction, Muxer, SecureChannel
+from ...connection.streamed import lone_account
+from ...io import MemoryAccount
 from ..connection import MuxedConnection
 from .core import YamuxConfig, YamuxSession
 from .flow_control import INITIAL_WINDOW
@@ -19,10 +21,14 @@ class Yamux(Muxer):
         if self._config.max_stream_window < INITIAL_WINDOW:
             raise ValueError(f"max_stream_window {self._config.max_stream_window} is below {INITIAL_WINDOW} bytes")
 
-    def connect(self, channel: SecureChannel, direction: Direction) -> Connection:
+    def connect(
+        self, channel: SecureChannel, direction: Direction, *, memory: MemoryAccount | None = None
+    ) -> Connection:
+        memory = memory or lone_account()
         session = YamuxSession(
             is_dialer=direction is Direction.OUTBOUND,
             config=self._config,
             max_payload=channel.record_size - HEADER_SIZE,
+            draw=memory.draw,
         )
-        return MuxedConnection(channel, session, direction, muxer=self.protocol_id)
+        return MuxedConnection(channel, session, direction, muxer=self.protocol_id, memory=memory)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from ...connection import Direction
 from ...connection.muxed_stream import MuxedStream
 from ...errors import StreamReset
-from ...io import ReceiveBuffer
 
 if TYPE_CHECKING:
     from .connection import QuicConnection
@@ -24,10 +23,9 @@ class QuicStream(MuxedStream):
     """A stream of a `QuicConnection`."""
 
     def __init__(self, lane: Lane, connection: QuicConnection, direction: Direction) -> None:
-        super().__init__(lane.id, connection, direction)
+        super().__init__(lane.id, connection, direction, to_the_end=True)
         self.lane = lane
         self._quic = connection
-        self._incoming = ReceiveBuffer(self._consumed, to_the_end=True)
         lane.stream = self
 
     def __del__(self) -> None:
