@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 from weakref import WeakSet
@@ -65,7 +64,7 @@ class StreamedConnection(Connection, Generic[S]):
         self._on_closed: Callable[[ConnectionClosed], None] | None = None
         self._on_stream_closed: Callable[[Stream], None] | None = None
         self._on_memory_limit: Callable[[MemoryLimitReached], None] | None = None
-        self._openers: deque[asyncio.Future[None]] = deque()
+        self._openers: list[asyncio.Future[None]] = []  # mostly empty: a deque takes 760 bytes then
         self._goodbye: ConnectionClosed | None = None  # the peer said it is going away
         self._close_reason: ConnectionClosed | None = None
         self._closed: asyncio.Future[ConnectionClosed] = self._loop.create_future()
@@ -178,7 +177,7 @@ class StreamedConnection(Connection, Generic[S]):
 
     def _wake_opener(self) -> None:
         while self._openers and self._can_open():
-            turn = self._openers.popleft()
+            turn = self._openers.pop(0)
             if not turn.done():
                 turn.set_result(None)
                 return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 
 from ..errors import copy_of
 
@@ -19,7 +18,7 @@ class WriteGate:
     def __init__(self) -> None:
         self.paused = False
         self._error: Exception | None = None
-        self._waiting: deque[tuple[object, asyncio.Future[None]]] = deque()
+        self._waiting: list[tuple[object, asyncio.Future[None]]] = []  # mostly empty: a deque takes 760 bytes then
 
     async def wait(self, writer: object = None) -> None:
         """Return when it is this writer's turn, or when `writer` is dismissed. Raises what `fail` was called with."""
@@ -41,7 +40,7 @@ class WriteGate:
     def passed(self) -> None:
         """The writer whose turn it was is done with it: let the next one through, if the gate is open."""
         while not self.paused and self._waiting:
-            _, turn = self._waiting.popleft()
+            _, turn = self._waiting.pop(0)
             if not turn.done():
                 turn.set_result(None)
                 return
@@ -68,6 +67,6 @@ class WriteGate:
         """All writers, waiting and later ones, get `error`, each a copy of its own."""
         self._error = error
         while self._waiting:
-            _, turn = self._waiting.popleft()
+            _, turn = self._waiting.pop(0)
             if not turn.done():
                 turn.set_exception(copy_of(error))

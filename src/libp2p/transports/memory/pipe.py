@@ -78,16 +78,17 @@ class MemoryConnection(RawConnection):
         self._carry = carry
         self._window = window
         self._segment = segment
-        self._unsent: deque[memoryview] = deque()
+        self._unsent: deque[memoryview] | None = None  # None while empty: a deque takes 760 bytes then
         self._unsent_size = 0
         self._in_flight = 0  # bytes sent that the peer's sink has not got yet
-        self._received: deque[memoryview | None] = deque()  # not pushed yet; None is the end of the stream
+        self._received: deque[memoryview | None] | None = None  # not pushed yet; a None in it is the end of the stream
         self._push_scheduled = False
         self._reading_paused = False
         self._writing_paused = False
         self._closing = False
         self._over = False  # connection_lost was called, or will be in this or the next turn
-        self._ended = asyncio.Event()
+        self._has_ended = False
+        self._closed: asyncio.Future[None] | None = None  # what those wait for who close
 
     def join(self, peer: MemoryConnection) -> None:
         """Send to `peer` from now on."""
@@ -101,6 +102,8 @@ class MemoryConnection(RawConnection):
     def send(self, buffers: Sequence[Buffer]) -> None:
         if self._closing or self._over:
             return
+        if self._unsent is None:
+            self._unsent = deque()
         for buffer in buffers:
             if data := memoryview(bytes(buffer)):
                 self._unsent.append(data)
@@ -116,7 +119,7 @@ class MemoryConnection(RawConnection):
     def resume_reading(self) -> None:
         if self._reading_paused:
             self._reading_paused = False
-            if self._received and not self._push_scheduled:
+            if self._received is not None and not self._push_scheduled:
                 self._push_scheduled = True
                 asyncio.get_running_loop().call_soon(self._push)
 
@@ -125,7 +128,10 @@ class MemoryConnection(RawConnection):
             self._closing = True
             self._drop_received()
             self._transmit()
-        await self._ended.wait()
+        if not self._has_ended:
+            if self._closed is None:
+                self._closed = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._closed)
 
     def abort(self, error: Exception | None = None) -> None:
         if not self._over:
@@ -145,7 +151,9 @@ class MemoryConnection(RawConnection):
             self._unsent_size -= size
             self._in_flight += size
             self._carry(size, partial(self._peer._arrived, data))
-        if self._closing and not self._unsent:
+        if not self._unsent:
+            self._unsent = None
+        if self._closing and self._unsent is None:
             self._carry(0, partial(self._peer._arrived, None))
             self._lose(None)
 
@@ -166,6 +174,8 @@ class MemoryConnection(RawConnection):
             if data is not None:
                 self._carry(0, self._peer._reset)
             return
+        if self._received is None:
+            self._received = deque()
         self._received.append(data)
         if self._closing:
             self._drop_received()
@@ -184,12 +194,14 @@ class MemoryConnection(RawConnection):
                     self._sink.data_received(data)
             except Libp2pError as error:
                 self.abort(error)
+        if not self._received:
+            self._received = None
 
     def _drop_received(self) -> None:
-        for data in self._received:
+        received, self._received = self._received, None
+        for data in received or ():
             if data is not None:
                 self._carry(0, partial(self._peer._credited, len(data)))
-        self._received.clear()
 
     def _reset(self) -> None:
         """The peer has aborted, or something was sent to it after its end."""
@@ -198,13 +210,14 @@ class MemoryConnection(RawConnection):
 
     def _lose(self, error: Exception | None) -> None:
         self._over = True
-        self._unsent.clear()
-        self._received.clear()
+        self._unsent = self._received = None
         self._unsent_size = 0
         asyncio.get_running_loop().call_soon(self._report_end, error)
 
     def _report_end(self, error: Exception | None) -> None:
-        self._ended.set()
+        self._has_ended = True
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
         self._sink.connection_lost(error)
 
     def __del__(self) -> None:
