@@ -17,11 +17,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 from . import multistream
-from .connection import Connection, Direction, Muxer, RawConnection, SecureChannel, SecurityProtocol, Transport
-from .errors import HandshakeError, LocalProtocolError
+from .connection import (
+    Connection,
+    ConnectionUpgrader,
+    Direction,
+    Muxer,
+    RawConnection,
+    Role,
+    Scope,
+    SecureChannel,
+    SecurityProtocol,
+)
+from .errors import HandshakeError
 from .identity import PeerId, PrivateKey
 from .io import time_limit
 from .security.pnet import PrivateNetwork
@@ -37,7 +46,7 @@ class UpgraderConfig:
     """For the security protocol's handshake."""
 
 
-class Upgrader:
+class Upgrader(ConnectionUpgrader):
     """Upgrades raw connections as the owner of `key`; `security` and `muxers` are offered in their order, best first.
     Those of a `private_network` are first hidden by its pre-shared key.
     """
@@ -60,26 +69,26 @@ class Upgrader:
         self._private_network = private_network
         self._config = config or UpgraderConfig()
 
-    async def upgrade_outbound(self, raw: RawConnection, peer: PeerId | None) -> Connection:
-        """Upgrade a connection that we dialed to `peer` (None: whoever answers).
-
-        Raises `ProtocolNotSupported`, `HandshakeError` (`PeerIdMismatch`), `RemoteProtocolError`, `IncompleteRead`,
-        `StageTimeout`, `ConnectionClosed` and `OSError`.
-        """
-        return await self._upgrade(raw, Direction.OUTBOUND, peer)
-
-    async def upgrade_inbound(self, raw: RawConnection) -> Connection:
-        """Upgrade a connection that we accepted; raises the same errors."""
-        return await self._upgrade(raw, Direction.INBOUND, None)
-
-    async def _upgrade(self, raw: RawConnection, direction: Direction, peer: PeerId | None) -> Connection:
+    async def upgrade(
+        self,
+        raw: RawConnection,
+        direction: Direction,
+        *,
+        role: Role | None = None,
+        peer: PeerId | None = None,
+        scope: Scope | None = None,
+    ) -> Connection:
+        if role is None:
+            role = Role.INITIATOR if direction is Direction.OUTBOUND else Role.RESPONDER
         try:
             if self._private_network is not None:
                 raw = self._private_network.protect(raw)
-            channel = await self._secure(raw, direction, peer)
+            channel = await self._secure(raw, role, peer)
+            if scope is not None:
+                scope.identified(channel.remote_peer)
             muxer = channel.stream_muxer
             if muxer is None:
-                muxer = await self._negotiate(channel, direction, list(self._muxers), "muxer negotiation")
+                muxer = await self._negotiate(channel, role, list(self._muxers), "muxer negotiation")
             elif muxer not in self._muxers:
                 raise HandshakeError(f"{channel.protocol} agreed on the muxer {muxer}, which was not offered")
             return self._muxers[muxer].connect(channel, direction)
@@ -87,43 +96,23 @@ class Upgrader:
             raw.abort(error if isinstance(error, Exception) else None)
             raise
 
-    async def _secure(self, raw: RawConnection, direction: Direction, peer: PeerId | None) -> SecureChannel:
+    async def _secure(self, raw: RawConnection, role: Role, peer: PeerId | None) -> SecureChannel:
         offered = list(self._security)
-        if len(offered) == 1 and direction is Direction.OUTBOUND:
+        if len(offered) == 1 and role is Role.INITIATOR:
             chosen = offered[0]
             offer = multistream.Offer(raw.incoming, chosen, peer=peer)
             await raw.write(offer.message)
             raw.expect_agreement(offer.agreement)
         else:
-            chosen = await self._negotiate(raw, direction, offered, "security negotiation")
+            chosen = await self._negotiate(raw, role, offered, "security negotiation")
         protocol, muxers = self._security[chosen], list(self._muxers)
         async with time_limit(f"{chosen} handshake", self._config.handshake_timeout):
-            if direction is Direction.OUTBOUND:
+            if role is Role.INITIATOR:
                 return await protocol.secure_outbound(raw, self.key, expected_peer=peer, muxers=muxers)
             return await protocol.secure_inbound(raw, self.key, muxers=muxers)
 
-    async def _negotiate(self, raw: RawConnection, direction: Direction, protocols: list[str], stage: str) -> str:
+    async def _negotiate(self, raw: RawConnection, role: Role, protocols: list[str], stage: str) -> str:
         async with time_limit(stage, self._config.negotiation_timeout):
-            if direction is Direction.OUTBOUND:
+            if role is Role.INITIATOR:
                 return await multistream.select(raw.incoming, raw.write, protocols)
             return await multistream.handle(raw.incoming, raw.write, protocols.__contains__, listed=lambda: protocols)
-
-
-class StreamTransport(Transport):
-    """A transport of raw connections, which the upgrader of its host makes finished ones."""
-
-    _upgrader: Upgrader | None = None
-
-    def use(self, upgrader: Upgrader) -> Self:
-        """Raises `LocalProtocolError` where the transport is another host's already."""
-        if self._upgrader not in (None, upgrader):
-            raise LocalProtocolError(f"this {type(self).__name__} transport is another host's already")
-        self._upgrader = upgrader
-        return self
-
-    @property
-    def upgrader(self) -> Upgrader:
-        """The upgrader of the host."""
-        if self._upgrader is None:
-            raise LocalProtocolError(f"this {type(self).__name__} transport is no host's yet: see Transport.use")
-        return self._upgrader

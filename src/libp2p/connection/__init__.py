@@ -19,26 +19,45 @@ Rules:
 
 from .raw import LayeredConnection, RawConnection, SecureChannel, SecurityProtocol
 from .service import Handler, Match, Service, ServiceHost, Target
-from .streams import Connection, Direction, MemoryLimitReached, Muxer, Stream, StreamErrorCode
-from .transport import Accept, Listener, Transport
+from .streams import Connection, Direction, MemoryLimitReached, Muxer, Role, Stream, StreamErrorCode
+from .transport import (
+    Accept,
+    ConnectionUpgrader,
+    DialOptions,
+    FreeScope,
+    Listener,
+    LocalPort,
+    Scope,
+    StreamTransport,
+    Transport,
+    TransportContext,
+)
 
 __all__ = [
     "Accept",
     "Connection",
+    "ConnectionUpgrader",
+    "DialOptions",
     "Direction",
+    "FreeScope",
     "Handler",
     "LayeredConnection",
     "Listener",
+    "LocalPort",
     "Match",
     "MemoryLimitReached",
     "Muxer",
     "RawConnection",
+    "Role",
+    "Scope",
     "SecureChannel",
     "SecurityProtocol",
     "Service",
     "ServiceHost",
     "Stream",
     "StreamErrorCode",
+    "StreamTransport",
     "Target",
     "Transport",
+    "TransportContext",
 ]

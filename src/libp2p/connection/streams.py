@@ -22,6 +22,13 @@ class Direction(Enum):
     OUTBOUND = "outbound"
 
 
+class Role(Enum):
+    """Who begins in a connection's handshakes, and has the initiator's stream ids, whoever made the raw connection."""
+
+    INITIATOR = "initiator"
+    RESPONDER = "responder"
+
+
 class StreamErrorCode(IntEnum):
     """Why a stream was reset: the codes of the libp2p specs' error code registry, as go-libp2p sends them."""
 

@@ -1,17 +1,78 @@
-"""Ways to reach other machines: what they hand out are finished connections."""
+"""Ways to reach other machines: what they hand out are finished connections.
+
+    who listens:  Accept.admit -> Scope -> handshakes -> Scope.identified -> Accept.connection_opened
+                                               '- Accept.connection_failed, Scope.release
+    who dials:    Transport.dial(addr, peer, options) -> a finished connection
+
+Rules:
+- Before a handshake costs anything `Accept` is asked. What it grants is a `Scope`, which goes with the connection and is
+  released by itself at its end, or when it comes to nothing.
+- Direction is who made the raw connection; role is who begins in the handshakes. They differ where both sides dial (hole
+  punching by TCP).
+- What the transports of one host share they find in their `TransportContext`.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, Self
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol, Self, TypeVar
 
-from ..identity import PeerId
-from ..multiaddr import Multiaddr
-from .streams import Connection
+from ..errors import LocalProtocolError
+from ..identity import PeerId, PrivateKey
+from ..multiaddr import Multiaddr, Resolver
+from .raw import RawConnection
+from .streams import Connection, Direction, Role
 
-if TYPE_CHECKING:
-    from ..upgrader import Upgrader
+T = TypeVar("T")
+
+
+class LocalPort(Enum):
+    """Which port a dial comes from."""
+
+    SHARED = "shared"
+    """That of a listener, where one suits and the system allows it: peers and NATs see one address of ours."""
+    FRESH = "fresh"
+    """One that the system picks."""
+
+
+@dataclass(frozen=True, slots=True)
+class DialOptions:
+    """How to dial. The first two are the transport's, the others the swarm's."""
+
+    role: Role = Role.INITIATOR
+    """Our part in the handshakes: the responder's where both sides dial, and the peer begins."""
+    local_port: LocalPort = LocalPort.SHARED
+    """Which port the dial comes from."""
+    new_connection: bool = False
+    """Make a connection although there is one, or a dial under way."""
+    remember: bool = True
+    """Whether the outcome counts later: addresses go to the peer store, failures rest for a while."""
+    heed_backoff: bool = True
+    """Whether addresses that failed a moment ago are left alone."""
+
+
+class Scope(Protocol):
+    """What one connection takes of the limits. It is released by itself when the connection ends."""
+
+    def identified(self, peer: PeerId) -> None:
+        """The handshake has proven who is there: may they come in? Raises `LimitExceeded` and what else refuses."""
+
+    def release(self) -> None:
+        """Give back what was granted. Idempotent."""
+
+
+class FreeScope:
+    """A scope that grants everything: where nobody counts."""
+
+    def identified(self, peer: PeerId) -> None:
+        """See `Scope`."""
+
+    def release(self) -> None:
+        """See `Scope`."""
 
 
 class Listener(ABC):
@@ -30,21 +91,97 @@ class Listener(ABC):
 class Accept(Protocol):
     """What a listener reports to."""
 
+    def admit(self, local_addr: Multiaddr, remote_addr: Multiaddr) -> Scope:
+        """Somebody has connected, and nothing was spent on them yet: may they? Raises `LimitExceeded` and what else
+        refuses.
+        """
+
     def connection_opened(self, connection: Connection) -> None:
-        """A peer has connected, and is proven to be who it says."""
+        """A peer has connected, and is proven to be who it says. The connection holds its scope."""
 
     def connection_failed(self, local_addr: Multiaddr, remote_addr: Multiaddr, error: Exception) -> None:
         """Somebody connected, but it came to nothing."""
+
+    def addrs_changed(self, listener: Listener) -> None:
+        """`listener.addrs` is not what it was."""
+
+    def listener_died(self, listener: Listener, error: Exception) -> None:
+        """The listener accepts no more, and nobody has closed it."""
+
+
+class ConnectionUpgrader(Protocol):
+    """Makes a finished connection of a raw one. `Upgrader` is the one that hosts have."""
+
+    async def upgrade(
+        self,
+        raw: RawConnection,
+        direction: Direction,
+        *,
+        role: Role | None = None,
+        peer: PeerId | None = None,
+        scope: Scope | None = None,
+    ) -> Connection:
+        """Secure `raw` and put a muxer on it. `role` is the direction's own by default, `peer` who must be there (None:
+        whoever it is). `scope` is asked once the peer is known, and goes with the connection.
+
+        Raises `ProtocolNotSupported`, `HandshakeError` (`PeerIdMismatch`), `RemoteProtocolError`, `IncompleteRead`,
+        `StageTimeout`, `ConnectionClosed`, `OSError`, and what `scope` raises; `raw` is then aborted.
+        """
+
+
+class TransportContext:
+    """What all transports of one host share."""
+
+    def __init__(
+        self,
+        key: PrivateKey,
+        upgrader: ConnectionUpgrader,
+        *,
+        resolver: Resolver | None = None,
+        is_private: bool = False,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self.key = key
+        """The host's."""
+        self.upgrader = upgrader
+        self.resolver = resolver or Resolver()
+        self.is_private = is_private
+        """Whether the host talks within a private network only."""
+        self._clock = clock
+        self._shared: dict[Callable[[], Any], Any] = {}
+
+    def now(self) -> float:
+        """The time of the host, in seconds: its event loop's."""
+        return self._clock() if self._clock is not None else asyncio.get_running_loop().time()
+
+    def shared(self, kind: Callable[[], T]) -> T:
+        """The one `kind` of this host, made when it is first asked for: its TCP ports, its UDP sockets."""
+        if kind not in self._shared:
+            self._shared[kind] = kind()
+        found: T = self._shared[kind]
+        return found
 
 
 class Transport(ABC):
     """Dials and listens on the addresses it understands. What it hands out is a finished `Connection`."""
 
-    def use(self, upgrader: Upgrader) -> Self:  # noqa: ARG002
-        """Called by the host that the transport is for, before anything else: `upgrader` makes raw connections finished
-        ones, with the host's key. A transport that is secure and muxed from birth needs the key at most.
+    _context: TransportContext | None = None
+
+    def use(self, context: TransportContext) -> Self:
+        """Called by the host that the transport is for, before anything else. Raises `LocalProtocolError` where the
+        transport is another host's already.
         """
+        if self._context not in (None, context):
+            raise LocalProtocolError(f"this {type(self).__name__} transport is another host's already")
+        self._context = context
         return self
+
+    @property
+    def context(self) -> TransportContext:
+        """What the host has given. Raises `LocalProtocolError` where the transport is no host's yet."""
+        if self._context is None:
+            raise LocalProtocolError(f"this {type(self).__name__} transport is no host's yet: see Transport.use")
+        return self._context
 
     @abstractmethod
     def can_dial(self, addr: Multiaddr) -> bool:
@@ -55,7 +192,7 @@ class Transport(ABC):
         """Whether `addr` is one that this transport listens on."""
 
     @abstractmethod
-    async def dial(self, addr: Multiaddr, peer: PeerId | None) -> Connection:
+    async def dial(self, addr: Multiaddr, peer: PeerId | None, options: DialOptions = DialOptions()) -> Connection:
         """Connect to `addr` and prove that `peer` is there (None: whoever it is). Raises `OSError`, `StageTimeout`,
         `HandshakeError` and the other errors of an upgrade.
         """
@@ -63,3 +200,10 @@ class Transport(ABC):
     @abstractmethod
     async def listen(self, addr: Multiaddr, accept: Accept) -> Listener:
         """Accept connections on `addr` until the listener is closed. Raises `ListenError`."""
+
+    async def close(self) -> None:  # noqa: B027 - most transports hold nothing but their listeners
+        """End what the transport holds beyond its listeners and connections. Idempotent."""
+
+
+class StreamTransport(Transport):
+    """A transport of raw connections, which the upgrader of its host makes finished ones."""
