@@ -78,8 +78,9 @@ class Upgrader(ConnectionUpgrader):
         peer: PeerId | None = None,
         scope: Scope | None = None,
     ) -> Connection:
+        """See `ConnectionUpgrader`."""
         if role is None:
-            role = Role.INITIATOR if direction is Direction.OUTBOUND else Role.RESPONDER
+            role = Role.of(direction)
         try:
             if self._private_network is not None:
                 raw = self._private_network.protect(raw)
@@ -91,7 +92,7 @@ class Upgrader(ConnectionUpgrader):
                 muxer = await self._negotiate(channel, role, list(self._muxers), "muxer negotiation")
             elif muxer not in self._muxers:
                 raise HandshakeError(f"{channel.protocol} agreed on the muxer {muxer}, which was not offered")
-            return self._muxers[muxer].connect(channel, direction)
+            return self._muxers[muxer].connect(channel, direction, role)
         except BaseException as error:
             raw.abort(error if isinstance(error, Exception) else None)
             raise
@@ -109,7 +110,7 @@ class Upgrader(ConnectionUpgrader):
         async with time_limit(f"{chosen} handshake", self._config.handshake_timeout):
             if role is Role.INITIATOR:
                 return await protocol.secure_outbound(raw, self.key, expected_peer=peer, muxers=muxers)
-            return await protocol.secure_inbound(raw, self.key, muxers=muxers)
+            return await protocol.secure_inbound(raw, self.key, expected_peer=peer, muxers=muxers)
 
     async def _negotiate(self, raw: RawConnection, role: Role, protocols: list[str], stage: str) -> str:
         async with time_limit(stage, self._config.negotiation_timeout):

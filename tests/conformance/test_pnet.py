@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from libp2p.connection import Connection, RawConnection
+from libp2p.connection import Connection, Direction, RawConnection
 from libp2p.identity import PrivateKey
 from libp2p.muxers.mplex import Mplex
 from libp2p.security.noise import Noise
@@ -30,5 +30,7 @@ class TestStreamsWithinAPrivateNetwork(StreamSuite):
     async def connect(self) -> tuple[Connection, Connection]:
         left, right = (NETWORK.protect(raw) for raw in pipe())
         dialer, listener = (Upgrader(PrivateKey.generate(), security=[Noise()], muxers=[Mplex()]) for _ in range(2))
-        dialed, accepted = await asyncio.gather(dialer.upgrade_outbound(left, None), listener.upgrade_inbound(right))
+        dialed, accepted = await asyncio.gather(
+            dialer.upgrade(left, Direction.OUTBOUND), listener.upgrade(right, Direction.INBOUND)
+        )
         return dialed, accepted

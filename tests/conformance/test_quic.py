@@ -9,14 +9,12 @@ import pytest
 from libp2p.connection import Connection, Transport
 from libp2p.identity import PrivateKey
 from libp2p.multiaddr import Multiaddr
-from libp2p.muxers.yamux import Yamux
-from libp2p.security.noise import Noise
 from libp2p.testing.conformance import ConnectionSuite, StreamSuite, TransportSuite
 from libp2p.testing.conformance.tools import ends, is_held
 from libp2p.testing.conformance.transports import DIALER, LISTENER, Reports
 from libp2p.testing.network import Link, Network, Node
+from libp2p.testing.transports import context
 from libp2p.transports.quic import Quic, QuicConfig
-from libp2p.upgrader import Upgrader
 
 BAD = Link(latency=0.002, jitter=0.001, loss=0.01, duplicate=0.01)
 
@@ -26,7 +24,7 @@ SMALL = QuicConfig(stream_window=64 * 1024, max_stream_window=128 * 1024)
 
 def quic(key: PrivateKey, node: Node | None = None, config: QuicConfig | None = None) -> Quic:
     transport = Quic(config, open_socket=node.udp() if node is not None else None)
-    return transport.use(Upgrader(key, security=[Noise()], muxers=[Yamux()]))
+    return transport.use(context(key))
 
 
 async def connect(dialer: Quic, listener: Quic, listen_addr: str) -> tuple[Connection, Connection]:

@@ -7,18 +7,12 @@ import pytest
 from libp2p.connection import Connection, Transport
 from libp2p.identity import PrivateKey
 from libp2p.multiaddr import Multiaddr
-from libp2p.muxers.yamux import Yamux
-from libp2p.security.noise import Noise
 from libp2p.testing.conformance import ConnectionSuite, StreamSuite, TransportSuite
 from libp2p.testing.conformance.transports import DIALER, LISTENER, Reports
 from libp2p.testing.network import Link, Network
+from libp2p.testing.transports import context
 from libp2p.transports.memory import MemoryRegistry, MemoryTransport
 from libp2p.transports.tcp import Tcp
-from libp2p.upgrader import Upgrader
-
-
-def upgrader(key: PrivateKey) -> Upgrader:
-    return Upgrader(key, security=[Noise()], muxers=[Yamux()])
 
 
 class TestMemory(TransportSuite):
@@ -26,7 +20,7 @@ class TestMemory(TransportSuite):
 
     async def make(self, key: PrivateKey) -> Transport:
         self.registry = getattr(self, "registry", None) or MemoryRegistry()
-        return MemoryTransport(registry=self.registry).use(upgrader(key))
+        return MemoryTransport(registry=self.registry).use(context(key))
 
 
 class TestSimulatedNetwork(TransportSuite):
@@ -35,7 +29,7 @@ class TestSimulatedNetwork(TransportSuite):
     async def make(self, key: PrivateKey) -> Transport:
         self.network = getattr(self, "network", None) or Network(link=Link(latency=0.05, loss=0.01))
         ip = "fd00::1" if key is DIALER else "fd00::2"
-        return self.network.node(ip).transport().use(upgrader(key))
+        return self.network.node(ip).transport().use(context(key))
 
     async def cleanup(self) -> None:
         async with self.network:
@@ -47,7 +41,7 @@ class TestTcp(TransportSuite):
     listen_addr = "/ip4/127.0.0.1/tcp/0"
 
     async def make(self, key: PrivateKey) -> Transport:
-        return Tcp().use(upgrader(key))
+        return Tcp().use(context(key))
 
 
 @pytest.mark.real
@@ -57,8 +51,8 @@ class TestTcpIp6(TestTcp):
 
 async def connect_by_tcp() -> tuple[Connection, Connection]:
     reports = Reports()
-    listener = await Tcp().use(upgrader(LISTENER)).listen(Multiaddr("/ip4/127.0.0.1/tcp/0"), reports)
-    dialed = await Tcp().use(upgrader(DIALER)).dial(listener.addrs[0], LISTENER.public_key.peer_id)
+    listener = await Tcp().use(context(LISTENER)).listen(Multiaddr("/ip4/127.0.0.1/tcp/0"), reports)
+    dialed = await Tcp().use(context(DIALER)).dial(listener.addrs[0], LISTENER.public_key.peer_id)
     accepted = await reports.opened.get()
     await listener.close()
     return dialed, accepted

@@ -12,15 +12,13 @@ import pytest
 from libp2p.connection import RawConnection, Transport
 from libp2p.identity import PrivateKey
 from libp2p.multiaddr import Multiaddr
-from libp2p.muxers.yamux import Yamux
-from libp2p.security.noise import Noise
 from libp2p.testing.conformance import RawConnectionSuite, TransportSuite
 from libp2p.testing.conformance.connections import Side
 from libp2p.testing.conformance.tools import ends
 from libp2p.testing.conformance.transports import LISTENER
+from libp2p.testing.transports import context
 from libp2p.transports.unix import Unix
 from libp2p.transports.unix.transport import UnixConnection
-from libp2p.upgrader import Upgrader
 
 pytestmark = [
     pytest.mark.real,
@@ -55,7 +53,7 @@ class TestUnix(TransportSuite):
         return next(self.fresh)
 
     async def make(self, key: PrivateKey) -> Transport:
-        return Unix().use(Upgrader(key, security=[Noise()], muxers=[Yamux()]))
+        return Unix().use(context(key))
 
     async def test_dialer_and_listener_meet(self) -> None:
         """In place of the suite's: no /p2p can stand behind a path."""

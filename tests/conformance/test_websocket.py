@@ -12,15 +12,13 @@ from websockets.protocol import Protocol, Side
 from libp2p.connection import Connection, RawConnection, Transport
 from libp2p.identity import PrivateKey
 from libp2p.multiaddr import Multiaddr
-from libp2p.muxers.yamux import Yamux
-from libp2p.security.noise import Noise
 from libp2p.testing.conformance import ConnectionSuite, RawConnectionSuite, TransportSuite
 from libp2p.testing.conformance.transports import DIALER, LISTENER, Reports
+from libp2p.testing.transports import context
 from libp2p.transports.memory import pipe
 from libp2p.transports.websocket import WebSocket, WebSocketConfig, certificate_context
 from libp2p.transports.websocket.connection import WsConnection
 from libp2p.transports.websocket.tls import start_tls
-from libp2p.upgrader import Upgrader
 
 CERTIFICATE = str(Path(__file__).parents[1] / "unit/transports/localhost.pem")
 ADDR = Multiaddr("/memory/0")
@@ -70,14 +68,10 @@ class TestWsOverTlsConnection(TestTlsConnection):
         return websocket_over(*await tls_pair())
 
 
-def upgrader(key: PrivateKey) -> Upgrader:
-    return Upgrader(key, security=[Noise()], muxers=[Yamux()])
-
-
 def websocket(key: PrivateKey) -> WebSocket:
     trusting = ssl.create_default_context(cafile=CERTIFICATE)
     config = WebSocketConfig(server_tls=certificate_context(CERTIFICATE), client_tls=trusting)
-    return WebSocket(config).use(upgrader(key))
+    return WebSocket(config).use(context(key))
 
 
 @pytest.mark.real

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from libp2p import multistream
-from libp2p.connection import Connection, Direction, RawConnection, SecureChannel, Stream
+from libp2p.connection import Connection, Direction, SecureChannel, Stream
 from libp2p.errors import (
     HandshakeError,
     IncompleteRead,
@@ -36,6 +36,7 @@ from libp2p.muxers.yamux import Yamux
 from libp2p.muxers.yamux.wire import DATA, GO_AWAY, HEADER, PING, WINDOW_UPDATE, Flag
 from libp2p.security.noise import Noise
 from libp2p.swarm import ConnectionLost, InboundFailed
+from libp2p.testing.transports import RawUpgrader, context
 from libp2p.transports.tcp import Tcp
 from libp2p.upgrader import UpgraderConfig
 
@@ -45,11 +46,6 @@ QUIET = HostConfig(identify=IdentifyConfig(automatic=False), upgrader=UpgraderCo
 MULTISTREAM = b"\x13/multistream/1.0.0\n"
 NOISE = MULTISTREAM + b"\x07/noise\n"
 RANDOM = random.Random(1).randbytes(200)
-
-
-class NoUpgrade:
-    async def upgrade_outbound(self, raw: RawConnection, peer: Any) -> Any:
-        return raw
 
 
 class Target:
@@ -87,7 +83,7 @@ class Target:
 
     async def raw(self) -> Any:
         """A connection to the host on which nothing was said yet."""
-        return await Tcp().use(NoUpgrade()).dial(self.host.listen_addrs[0], None)  # type: ignore[arg-type]
+        return await Tcp().use(context(upgrader=RawUpgrader())).dial(self.host.listen_addrs[0], None)
 
     async def secure(self) -> tuple[Any, SecureChannel]:
         raw = await self.raw()

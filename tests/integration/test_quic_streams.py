@@ -15,14 +15,12 @@ from libp2p.connection import Stream
 from libp2p.errors import ConnectionClosed, StreamReset
 from libp2p.host import Host
 from libp2p.multiaddr import Multiaddr
-from libp2p.muxers.yamux import Yamux
-from libp2p.security.noise import Noise
 from libp2p.testing.conformance.connections import Side
 from libp2p.testing.conformance.tools import cancel, ends, is_held, pattern, raises, started
 from libp2p.testing.conformance.transports import DIALER, LISTENER, Reports
 from libp2p.testing.network import Link, Network, Node
+from libp2p.testing.transports import context
 from libp2p.transports.quic import Quic, QuicConfig
-from libp2p.upgrader import Upgrader
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -58,7 +56,7 @@ async def pair(
     async with Network(seed=3, link=link) as network:
         nodes = network.node("10.0.0.1"), network.node("10.0.0.2")
         dialing, listening = (
-            Quic(settings, open_socket=node.udp()).use(Upgrader(key, security=[Noise()], muxers=[Yamux()]))
+            Quic(settings, open_socket=node.udp()).use(context(key))
             for key, node, settings in ((DIALER, nodes[0], config), (LISTENER, nodes[1], theirs or config))
         )
         reports = Reports()

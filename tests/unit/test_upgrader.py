@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from libp2p.connection import Connection, RawConnection, SecureChannel, SecurityProtocol
+from libp2p.connection import Connection, Direction, RawConnection, SecureChannel, SecurityProtocol
 from libp2p.errors import (
     HandshakeError,
     IncompleteRead,
@@ -25,6 +25,7 @@ from libp2p.security.plaintext import InsecurePlaintext
 from libp2p.transports.memory import MemoryConnection, pipe
 from libp2p.upgrader import Upgrader, UpgraderConfig
 
+OUTBOUND, INBOUND = Direction.OUTBOUND, Direction.INBOUND
 A, B = PrivateKey.generate(), PrivateKey.generate()
 
 
@@ -36,8 +37,10 @@ class OldNoise(Noise):
     ) -> SecureChannel:
         return await super().secure_outbound(raw, key, expected_peer=expected_peer, muxers=())
 
-    async def secure_inbound(self, raw: RawConnection, key: PrivateKey, *, muxers: Sequence[str]) -> SecureChannel:
-        return await super().secure_inbound(raw, key, muxers=())
+    async def secure_inbound(
+        self, raw: RawConnection, key: PrivateKey, *, expected_peer: PeerId | None = None, muxers: Sequence[str]
+    ) -> SecureChannel:
+        return await super().secure_inbound(raw, key, expected_peer=expected_peer, muxers=())
 
 
 class OtherNoise(Noise):
@@ -78,7 +81,7 @@ async def both(dialer: Upgrader, listener: Upgrader, peer: PeerId | None = None)
     """What comes of an upgrade on both sides; everything is closed at the end."""
     raw = pipe()
     outcomes: list[Any] = await asyncio.gather(
-        dialer.upgrade_outbound(raw[0], peer), listener.upgrade_inbound(raw[1]), return_exceptions=True
+        dialer.upgrade(raw[0], OUTBOUND, peer=peer), listener.upgrade(raw[1], INBOUND), return_exceptions=True
     )
     for outcome in outcomes:
         if isinstance(outcome, Connection):
@@ -142,12 +145,12 @@ async def test_failures_have_names_on_both_sides(
 )
 async def test_each_stage_has_its_time(answer: bytes, stage: str, seconds: float) -> None:
     ours_of_two = upgrader(A, [Noise(), InsecurePlaintext()])  # with one alone the dialer would not wait for the answer
-    for run in (lambda raw: ours_of_two.upgrade_outbound(raw, None), ours_of_two.upgrade_inbound):
+    for direction in (OUTBOUND, INBOUND):
         ours, theirs = pipe()
         await theirs.write(answer)
         start = asyncio.get_running_loop().time()
         with pytest.raises(StageTimeout) as caught:
-            await run(ours)
+            await ours_of_two.upgrade(ours, direction)
         assert (caught.value.stage, asyncio.get_running_loop().time() - start) == (stage, seconds)
         with pytest.raises(ConnectionResetError):
             await theirs.read()
@@ -167,7 +170,7 @@ async def test_each_stage_has_its_time(answer: bytes, stage: str, seconds: float
 )
 async def test_a_single_security_protocol_is_not_waited_for(answer: bytes, error: type[Exception], reason: str) -> None:
     ours, theirs = pipe()
-    upgrading = asyncio.ensure_future(upgrader(A).upgrade_outbound(ours, None))
+    upgrading = asyncio.ensure_future(upgrader(A).upgrade(ours, OUTBOUND))
     opening = b"\x13/multistream/1.0.0\n\x07/noise\n"
     message = await theirs.readexactly(len(opening) + 2 + 32)
     assert message.startswith(opening + b"\x00\x20"), "the offer, and the first message of the handshake"
@@ -185,7 +188,7 @@ async def test_a_peer_that_hangs_up_is_noticed_at_each_stage() -> None:
         await theirs.write(answer)
         closing = asyncio.ensure_future(theirs.close())
         with pytest.raises((IncompleteRead, HandshakeError)):
-            await upgrader(A).upgrade_inbound(ours)
+            await upgrader(A).upgrade(ours, INBOUND)
         await closing
         await ours.close()
 
@@ -195,8 +198,8 @@ async def test_cancelled_at_any_step_it_leaves_no_raw_connection(side: int) -> N
     for step in range(60):
         raw: tuple[MemoryConnection, MemoryConnection] = pipe()
         calls: tuple[Callable[[], Any], Callable[[], Any]] = (
-            lambda raw=raw: upgrader(A).upgrade_outbound(raw[0], None),
-            lambda raw=raw: upgrader(B).upgrade_inbound(raw[1]),
+            lambda raw=raw: upgrader(A).upgrade(raw[0], OUTBOUND),
+            lambda raw=raw: upgrader(B).upgrade(raw[1], INBOUND),
         )
         tasks = [asyncio.ensure_future(call()) for call in calls]
         for _ in range(step):

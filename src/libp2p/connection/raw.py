@@ -229,5 +229,7 @@ class SecurityProtocol(ABC):
         """
 
     @abstractmethod
-    async def secure_inbound(self, raw: RawConnection, key: PrivateKey, *, muxers: Sequence[str]) -> SecureChannel:
-        """Run the listener's handshake; else like `secure_outbound`."""
+    async def secure_inbound(
+        self, raw: RawConnection, key: PrivateKey, *, expected_peer: PeerId | None = None, muxers: Sequence[str]
+    ) -> SecureChannel:
+        """Run the listener's handshake; else like `secure_outbound`. A peer is expected where both sides dialed."""

@@ -28,6 +28,11 @@ class Role(Enum):
     INITIATOR = "initiator"
     RESPONDER = "responder"
 
+    @classmethod
+    def of(cls, direction: Direction) -> Role:
+        """The usual one: who has dialed begins."""
+        return cls.INITIATOR if direction is Direction.OUTBOUND else cls.RESPONDER
+
 
 class StreamErrorCode(IntEnum):
     """Why a stream was reset: the codes of the libp2p specs' error code registry, as go-libp2p sends them."""
@@ -216,8 +221,14 @@ class Muxer(ABC):
 
     @abstractmethod
     def connect(
-        self, channel: SecureChannel, direction: Direction, *, memory: MemoryAccount | None = None
+        self,
+        channel: SecureChannel,
+        direction: Direction,
+        role: Role | None = None,
+        *,
+        memory: MemoryAccount | None = None,
     ) -> Connection:
-        """Take over `channel`, which nobody reads or writes from here on. `memory` is the new connection's account;
-        without one it has the default limit for itself.
+        """Take over `channel`, which nobody reads or writes from here on. `role` says whose stream ids are whose, by
+        default the one that goes with the direction. `memory` is the new connection's account; without one it has the
+        default limit for itself.
         """

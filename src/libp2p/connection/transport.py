@@ -1,14 +1,14 @@
 """Ways to reach other machines: what they hand out are finished connections.
 
-    who listens:  Accept.admit -> Scope -> handshakes -> Scope.identified -> Accept.connection_opened
-                                               '- Accept.connection_failed, Scope.release
+    who listens:  Accept.admit -> Scope -> handshakes -> Scope.identified -> Accept.connection_opened(connection, scope)
+                                               '- Scope.release, Accept.connection_failed
     who dials:    Transport.dial(addr, peer, options) -> a finished connection
 
 Rules:
-- Before a handshake costs anything `Accept` is asked. What it grants is a `Scope`, which goes with the connection and is
-  released by itself at its end, or when it comes to nothing.
-- Direction is who made the raw connection; role is who begins in the handshakes. They differ where both sides dial (hole
-  punching by TCP).
+- Before a handshake costs anything `Accept` is asked. What it grants is a `Scope`: the listener's until it hands over
+  the connection, which the scope then goes with; who owns it releases it, whatever happens.
+- Direction is who made the raw connection; role is who begins in the handshakes. They differ where both sides dial
+  (hole punching by TCP).
 - What the transports of one host share they find in their `TransportContext`.
 """
 
@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from ..errors import LocalProtocolError
 from ..identity import PeerId, PrivateKey
@@ -56,23 +56,13 @@ class DialOptions:
 
 
 class Scope(Protocol):
-    """What one connection takes of the limits. It is released by itself when the connection ends."""
+    """What one inbound connection takes of the limits."""
 
     def identified(self, peer: PeerId) -> None:
         """The handshake has proven who is there: may they come in? Raises `LimitExceeded` and what else refuses."""
 
     def release(self) -> None:
         """Give back what was granted. Idempotent."""
-
-
-class FreeScope:
-    """A scope that grants everything: where nobody counts."""
-
-    def identified(self, peer: PeerId) -> None:
-        """See `Scope`."""
-
-    def release(self) -> None:
-        """See `Scope`."""
 
 
 class Listener(ABC):
@@ -96,11 +86,15 @@ class Accept(Protocol):
         refuses.
         """
 
-    def connection_opened(self, connection: Connection) -> None:
-        """A peer has connected, and is proven to be who it says. The connection holds its scope."""
+    def connection_opened(self, connection: Connection, scope: Scope) -> None:
+        """A peer has connected, and is proven to be who it says; `scope`, which knows the peer, is released by whom is
+        told here, when the connection ends.
+        """
 
     def connection_failed(self, local_addr: Multiaddr, remote_addr: Multiaddr, error: Exception) -> None:
-        """Somebody connected, but it came to nothing."""
+        """Somebody connected, but it came to nothing: refused by `admit`, or by the handshakes. Its scope is released
+        already.
+        """
 
     def addrs_changed(self, listener: Listener) -> None:
         """`listener.addrs` is not what it was."""
@@ -122,7 +116,7 @@ class ConnectionUpgrader(Protocol):
         scope: Scope | None = None,
     ) -> Connection:
         """Secure `raw` and put a muxer on it. `role` is the direction's own by default, `peer` who must be there (None:
-        whoever it is). `scope` is asked once the peer is known, and goes with the connection.
+        whoever it is). `scope`, which stays the caller's, is asked once the peer is known.
 
         Raises `ProtocolNotSupported`, `HandshakeError` (`PeerIdMismatch`), `RemoteProtocolError`, `IncompleteRead`,
         `StageTimeout`, `ConnectionClosed`, `OSError`, and what `scope` raises; `raw` is then aborted.
@@ -165,12 +159,17 @@ class TransportContext:
 class Transport(ABC):
     """Dials and listens on the addresses it understands. What it hands out is a finished `Connection`."""
 
+    keeps_private: ClassVar[bool] = False
+    """Whether all its connections are upgraded by the context's upgrader, which hides them in a private network."""
+
     _context: TransportContext | None = None
 
     def use(self, context: TransportContext) -> Self:
         """Called by the host that the transport is for, before anything else. Raises `LocalProtocolError` where the
-        transport is another host's already.
+        transport is another host's already, and `ValueError` where it would leave the host's private network.
         """
+        if context.is_private and not self.keeps_private:
+            raise ValueError(f"{type(self).__name__} has no raw connections, which a private network could hide")
         if self._context not in (None, context):
             raise LocalProtocolError(f"this {type(self).__name__} transport is another host's already")
         self._context = context
@@ -207,3 +206,5 @@ class Transport(ABC):
 
 class StreamTransport(Transport):
     """A transport of raw connections, which the upgrader of its host makes finished ones."""
+
+    keeps_private = True

@@ -20,6 +20,7 @@ from ..connection import (
     StreamErrorCode,
     Target,
     Transport,
+    TransportContext,
 )
 from ..errors import ConnectionClosed, Libp2pError, ProtocolNotSupported
 from ..events import EventBus
@@ -37,7 +38,7 @@ from ..transports.quic import Quic
 from ..transports.tcp import Tcp
 from ..transports.unix import Unix
 from ..transports.websocket import WebSocket
-from ..upgrader import StreamTransport, Upgrader, UpgraderConfig
+from ..upgrader import Upgrader, UpgraderConfig
 from .handlers import HandlerTable
 from .identify import Identify, IdentifyConfig
 from .ping import PingConfig, PingService
@@ -62,8 +63,9 @@ class Host:
 
     `key` is its identity (None: a fresh Ed25519 key); `listen_addrs` are where it listens. `transports`, `security` and
     `muxers` are used in their order, best first; by default QUIC (which brings its own security and muxer), TCP,
-    WebSocket, Unix and memory; Noise and TLS; yamux. With a `private_network` it talks to nobody outside, not by QUIC
-    either; a transport that can't be confined to it raises `ValueError`.
+    WebSocket, Unix and memory; Noise and TLS; yamux. An empty sequence of transports means none. With a
+    `private_network` it talks to nobody outside, not by QUIC either; a transport that can't be confined to it raises
+    `ValueError`.
     """
 
     def __init__(
@@ -96,13 +98,10 @@ class Host:
         )
         self.swarm = Swarm(
             self.id,
-            transports=[
-                _check_private(transport, private_network).use(upgrader)
-                for transport in transports or _default_transports(private_network)
-            ],
+            context=TransportContext(self.key, upgrader, resolver=resolver, is_private=private_network is not None),
+            transports=_default_transports(private_network) if transports is None else transports,
             peerstore=self.peerstore,
             events=self.events,
-            resolver=resolver or Resolver(),
             on_stream=self._stream_opened,
             config=self.config.swarm,
         )
@@ -287,13 +286,6 @@ class Host:
 def _default_transports(private_network: PrivateNetwork | None) -> Sequence[Transport]:
     private = (Tcp(), WebSocket(), Unix(), MemoryTransport())
     return private if private_network is not None else (Quic(), *private)
-
-
-def _check_private(transport: Transport, private_network: PrivateNetwork | None) -> Transport:
-    """Refuse a transport that would leave the private network."""
-    if private_network is not None and not isinstance(transport, StreamTransport):
-        raise ValueError(f"{type(transport).__name__} has no raw connections, which a private network could hide")
-    return transport
 
 
 def _whom(target: PeerId | Multiaddr | str) -> tuple[PeerId | None, list[Multiaddr]]:

@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from weakref import WeakSet
 
-from ..connection import Connection, Direction, Listener, Stream, Transport
+from ..connection import Connection, Direction, Listener, Scope, Stream, Transport, TransportContext
 from ..errors import ConnectionClosed, DialError, LimitExceeded, ListenError
 from ..events import EventBus
 from ..identity import PeerId
-from ..multiaddr import Multiaddr, Resolver
+from ..multiaddr import Multiaddr
 from ..peerstore import CONNECTED_ADDR_TTL, RECENTLY_CONNECTED_ADDR_TTL, PeerStore
 from .dialer import Dialer, DialerConfig
 from .events import (
@@ -53,25 +53,34 @@ class Swarm:
         self,
         local_peer: PeerId,
         *,
+        context: TransportContext,
         transports: Sequence[Transport],
         peerstore: PeerStore,
         events: EventBus,
-        resolver: Resolver,
         on_stream: Callable[[Stream], None],
         config: SwarmConfig | None = None,
     ) -> None:
         self._local_peer = local_peer
-        self._transports = tuple(transports)
+        self._context = context
+        self._transports: list[Transport] = []
         self._peerstore = peerstore
         self._events = events
         self._on_stream = on_stream
         self._config = config or SwarmConfig()
-        self._dialer = Dialer(self._transports, resolver, self._config.dialer, own_addrs=lambda: self.listen_addrs)
+        self._dialer = Dialer(
+            self._transports, context.resolver, self._config.dialer, own_addrs=lambda: self.listen_addrs
+        )
         self._listeners: list[Listener] = []
         self._connections: dict[PeerId, list[Connection]] = {}
         self._closing: WeakSet[Connection] = WeakSet()  # by us: they may still be saying goodbye
         self._count = 0
         self._closed = False
+        for transport in transports:
+            self.add_transport(transport)
+
+    def add_transport(self, transport: Transport) -> None:
+        """Dial and listen by `transport` too, behind those that there are. Raises what `Transport.use` does."""
+        self._transports.append(transport.use(self._context))
 
     @property
     def listen_addrs(self) -> list[Multiaddr]:
@@ -148,16 +157,28 @@ class Swarm:
 
     # Accept: what listeners report
 
-    def connection_opened(self, connection: Connection) -> None:
+    def admit(self, local_addr: Multiaddr, remote_addr: Multiaddr) -> Scope:  # noqa: ARG002
+        """Whether somebody may begin a handshake."""
+        self._check_open()
+        self._check_room()
+        return _InboundScope(self._check_room)
+
+    def connection_opened(self, connection: Connection, scope: Scope) -> None:
         """Take a new inbound connection, unless a limit forbids it."""
+        scope.release()
         try:
-            if self._closed:
-                raise ConnectionClosed("the host is shutting down", by="local")
+            self._check_open()
             self._check_room(connection.remote_peer)
             self._add(connection)
         except (LimitExceeded, ConnectionClosed) as error:
             connection.abort(str(error))
             self.connection_failed(connection.local_addr, connection.remote_addr, error)
+
+    def addrs_changed(self, listener: Listener) -> None:
+        """The addresses of a listener are not what they were."""
+
+    def listener_died(self, listener: Listener, error: Exception) -> None:
+        """A listener has ended by itself."""
 
     def connection_failed(self, local_addr: Multiaddr, remote_addr: Multiaddr, error: Exception) -> None:
         """An inbound connection came to nothing."""
@@ -165,6 +186,10 @@ class Swarm:
         self._events.emit(InboundFailed(local_addr, remote_addr, error))
 
     # Inside
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ConnectionClosed("the host is shutting down", by="local")
 
     def _check_room(self, peer: PeerId | None = None) -> None:
         config = self._config
@@ -214,3 +239,16 @@ class Swarm:
             self._closing.add(connection)
         logger.debug("%r", connection)
         self._events.emit(ConnectionLost(connection, reason))
+
+
+class _InboundScope:
+    """What an inbound connection takes of the limits."""
+
+    def __init__(self, check_room: Callable[[PeerId], None]) -> None:
+        self._check_room = check_room
+
+    def identified(self, peer: PeerId) -> None:
+        self._check_room(peer)
+
+    def release(self) -> None:
+        pass

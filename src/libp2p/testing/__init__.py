@@ -3,5 +3,6 @@
 - `loop`: run a coroutine in virtual time: hours pass in no time, a deadlock is an error, nothing may be left over
 - `network`: machines joined by simulated links: latency, bandwidth, loss, partitions
 - `datagrams`: the UDP sockets of these machines: lost, late, doubled and reordered datagrams, spoofing, rebinding
+- `transports`: stand-ins for what surrounds a transport: its context, its upgrader, who accepts
 - `conformance`: a test suite for each interface: byte streams, security protocols, muxers, transports
 """

@@ -2,7 +2,7 @@
 
     async with Network(seed=1, link=Link(latency=0.05)) as network:
         alice, bob = network.node("10.0.0.1"), network.node("10.0.0.2", "fd00::2")
-        transport = alice.transport().use(upgrader)     # dials and listens on /ip4/10.0.0.1/tcp/<port>
+        transport = alice.transport().use(context)      # dials and listens on /ip4/10.0.0.1/tcp/<port>
         socket = await alice.udp()(("10.0.0.1", 0))     # a UDP socket: see `datagrams`
         network.set_link(alice, bob, Link(latency=0.2, bandwidth=125_000, loss=0.01))
         network.cut(alice, bob)
@@ -30,14 +30,13 @@ from types import TracebackType
 from typing import Self
 from weakref import WeakValueDictionary
 
-from ..connection import Accept, Connection, Listener
+from ..connection import Accept, Connection, DialOptions, Direction, Listener, LocalPort, StreamTransport
 from ..errors import InvalidMultiaddr, ListenError
 from ..identity import PeerId
 from ..io import time_limit
 from ..multiaddr import Multiaddr, from_socket_address, host_port
-from ..transports.memory import InboundListener, MemoryConnection, pipe
+from ..transports.memory import MAX_PENDING_INBOUND, InProcessListener, MemoryConnection, pipe
 from ..transports.quic.datagrams import DatagramSocket, OpenSocket, SocketAddress
-from ..upgrader import StreamTransport
 from .datagrams import Flow, Lane, OnDatagram, UdpPorts, socket_address
 
 SEGMENT = 1400
@@ -217,7 +216,9 @@ class Network:
                 for carrier in list(road.carriers.values()):
                     carrier.heal()
 
-    async def connect(self, source: Node, target: Multiaddr) -> MemoryConnection:
+    async def connect(
+        self, source: Node, target: Multiaddr, local_port: LocalPort = LocalPort.SHARED
+    ) -> MemoryConnection:
         """Open a raw connection. Raises `ConnectionRefusedError`; a machine that is not there never answers."""
         address = host_port(target)
         local_ip = source.ip_like(address.host)
@@ -236,7 +237,8 @@ class Network:
         if listener is None:
             await answered
             raise ConnectionRefusedError(f"nobody listens on {target}")
-        local_addr = from_socket_address(local_ip, source.source_port())
+        port = source.source_port() if local_port is LocalPort.SHARED else source.free_port()
+        local_addr = from_socket_address(local_ip, port)
         window = self._road(source, node).link.window
         ours, theirs = pipe(local_addr, target, there=there, back=back, window=window, segment=SEGMENT)
         self._connections[self._next()], self._connections[self._next()] = ours, theirs
@@ -291,13 +293,17 @@ class Node:
     def __init__(self, network: Network, ips: tuple[str, ...]) -> None:
         self.network = network
         self.ips = tuple(str(ip_address(ip)) for ip in ips)
-        self.listeners: dict[int, InboundListener] = {}
+        self.listeners: dict[int, InProcessListener] = {}
         self.ports = UdpPorts(self)
         self._last_port = _FIRST_EPHEMERAL_PORT - 1
 
-    def transport(self, *, connect_timeout: float = 5.0) -> SimulatedTransport:
-        """The transport of a host on this machine; `connect_timeout` is in seconds."""
-        return SimulatedTransport(self, connect_timeout)
+    def transport(
+        self, *, connect_timeout: float = 5.0, max_pending_inbound: int = MAX_PENDING_INBOUND
+    ) -> SimulatedTransport:
+        """The transport of a host on this machine. `connect_timeout` is in seconds, `max_pending_inbound` how many
+        connections of a listener may be in the handshake at a time.
+        """
+        return SimulatedTransport(self, connect_timeout, max_pending_inbound)
 
     def udp(self) -> OpenSocket:
         """Opens UDP sockets on this machine."""
@@ -338,9 +344,10 @@ class Node:
 class SimulatedTransport(StreamTransport):
     """Dials and listens on `/ip4/<ip>/tcp/<port>` and `/ip6/...` of a simulated network, for one machine of it."""
 
-    def __init__(self, node: Node, connect_timeout: float) -> None:
+    def __init__(self, node: Node, connect_timeout: float, max_pending_inbound: int) -> None:
         self._node = node
         self._connect_timeout = connect_timeout
+        self._max_pending_inbound = max_pending_inbound
 
     def can_dial(self, addr: Multiaddr) -> bool:
         return [component.name for component in addr.without_peer()] in (["ip4", "tcp"], ["ip6", "tcp"])
@@ -348,12 +355,12 @@ class SimulatedTransport(StreamTransport):
     def can_listen(self, addr: Multiaddr) -> bool:
         return self.can_dial(addr)
 
-    async def dial(self, addr: Multiaddr, peer: PeerId | None) -> Connection:
+    async def dial(self, addr: Multiaddr, peer: PeerId | None, options: DialOptions = DialOptions()) -> Connection:
         if not self.can_dial(addr):
             raise InvalidMultiaddr(f"{addr} is no TCP address")
         async with time_limit("connect", self._connect_timeout):
-            raw = await self._node.network.connect(self._node, addr.without_peer())
-        return await self.upgrader.upgrade_outbound(raw, peer)
+            raw = await self._node.network.connect(self._node, addr.without_peer(), options.local_port)
+        return await self.context.upgrader.upgrade(raw, Direction.OUTBOUND, role=options.role, peer=peer)
 
     async def listen(self, addr: Multiaddr, accept: Accept) -> Listener:
         if not self.can_listen(addr):
@@ -367,6 +374,12 @@ class SimulatedTransport(StreamTransport):
         if port in node.listeners:
             raise ListenError(addr, "it is in use")
         bound = [from_socket_address(ip, port) for ip in ips]
-        listener = InboundListener(bound, self.upgrader, accept, partial(node.stop_listening, port))
+        listener = InProcessListener(
+            bound,
+            self.context,
+            accept,
+            limit=self._max_pending_inbound,
+            on_close=partial(node.stop_listening, port),
+        )
         node.listeners[port] = listener
         return listener

@@ -1,63 +1,92 @@
-"""What a listener has accepted and not finished yet: upgraded side by side, bounded, each outcome reported."""
+"""What a listener has accepted and not finished yet: the one way in, for every transport of raw connections.
+
+    a raw connection -> admitted? -> what the transport does first -> upgraded -> handed over
+                        '- refused    '- failed: released, aborted, reported
+
+Rules:
+- `Accept` is asked before anything is spent on a connection.
+- Connections are upgraded side by side, so many at a time; one more is closed at once.
+- Each outcome is reported, once. What comes to nothing is aborted, and its scope is released.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 
-from ..connection import Accept, Connection, RawConnection
+from ..connection import Accept, ConnectionUpgrader, Direction, RawConnection, Scope
 from ..errors import Libp2pError, LimitExceeded
 from ..io import TaskSupervisor
 from ..multiaddr import Multiaddr
 
+logger = logging.getLogger(__name__)
+
+Prepare = Callable[[RawConnection], Awaitable[RawConnection]]
+"""What a transport does with a connection before it is upgraded; it aborts what it is given where it fails."""
+
 
 class InboundUpgrades:
-    """Makes connections of raw ones by `upgrade`, at most `limit` at a time, and tells `accept`.
+    """Makes connections of raw ones, at most `limit` at a time, and tells `accept`.
 
-    `addr` names the listener; `suffix` is what its addresses have behind those of the raw connections, for reports of
-    failures.
+    `addr` names the listener; `prepare` comes before the upgrade; `suffix` is what the addresses of its result have
+    behind those of the raw connections, for reports of failures.
     """
 
     def __init__(
         self,
         addr: Multiaddr,
-        upgrade: Callable[[RawConnection], Awaitable[Connection]],
+        upgrader: ConnectionUpgrader,
         accept: Accept,
         *,
         limit: int,
+        prepare: Prepare | None = None,
         suffix: Multiaddr | None = None,
     ) -> None:
-        self._upgrade = upgrade
+        self._upgrader = upgrader
         self._accept = accept
         self._limit = limit
+        self._prepare = prepare
         self._suffix = suffix
         self._tasks = TaskSupervisor(f"listener {addr}")
 
     def take(self, raw: RawConnection) -> None:
-        """Somebody has connected. Beyond the limit the connection is closed at once."""
-        if len(self._tasks) >= self._limit:
-            error = LimitExceeded("max_pending_inbound", scope=f"listener {raw.local_addr}", value=self._limit)
+        """Somebody has connected. Who is not admitted, or comes beyond the limit, is closed at once."""
+        try:
+            if len(self._tasks) >= self._limit:
+                raise LimitExceeded("max_pending_inbound", scope=f"listener {raw.local_addr}", value=self._limit)
+            scope = self._accept.admit(*self._addrs(raw))
+        except Libp2pError as error:
             raw.abort(error)
-            self._failed(raw, error)
-        elif task := self._tasks.spawn(self._run(raw), name=f"upgrade {raw.remote_addr}"):
-            # An upgrade aborts `raw` in time, but not in a task that was cancelled before it ran.
-            task.add_done_callback(lambda ended: raw.abort() if ended.cancelled() else None)
+            self._accept.connection_failed(*self._addrs(raw), error)
+            return
+        if task := self._tasks.spawn(self._run(raw, scope), name=f"upgrade {raw.remote_addr}"):
+            task.add_done_callback(lambda ended: _give_up(raw, scope) if ended.cancelled() else None)
         else:
-            raw.abort()
+            _give_up(raw, scope)
 
     async def close(self) -> None:
         """End those that are not finished. Idempotent."""
         await self._tasks.close()
 
-    async def _run(self, raw: RawConnection) -> None:
+    async def _run(self, raw: RawConnection, scope: Scope) -> None:
         try:
-            connection = await self._upgrade(raw)
-        except (Libp2pError, OSError) as error:
-            self._failed(raw, error)
+            prepared = raw if self._prepare is None else await self._prepare(raw)
+            connection = await self._upgrader.upgrade(prepared, Direction.INBOUND, scope=scope)
+        except Exception as error:
+            if not isinstance(error, Libp2pError | OSError):
+                logger.exception("the upgrade of a connection from %s failed", raw.remote_addr)
+            _give_up(raw, scope)
+            self._accept.connection_failed(*self._addrs(raw), error)
         else:
-            self._accept.connection_opened(connection)
+            self._accept.connection_opened(connection, scope)
 
-    def _failed(self, raw: RawConnection, error: Exception) -> None:
-        local, remote = raw.local_addr, raw.remote_addr
-        if self._suffix is not None:
-            local, remote = local / self._suffix, remote / self._suffix
-        self._accept.connection_failed(local, remote, error)
+    def _addrs(self, raw: RawConnection) -> tuple[Multiaddr, Multiaddr]:
+        if self._suffix is None:
+            return raw.local_addr, raw.remote_addr
+        return raw.local_addr / self._suffix, raw.remote_addr / self._suffix
+
+
+def _give_up(raw: RawConnection, scope: Scope) -> None:
+    """What fails has aborted `raw` in time, with its reason; a task that was cancelled before it ran has not."""
+    scope.release()
+    raw.abort()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from libp2p.connection import Accept, Connection, Listener, Muxer, SecurityProtocol, Stream, Transport
+from libp2p.connection import Accept, Connection, DialOptions, Listener, Muxer, SecurityProtocol, Stream, Transport
 from libp2p.errors import DialError, HandshakeError, Libp2pError, LocalProtocolError, StageTimeout
 from libp2p.host import Host
 from libp2p.identity import PeerId
@@ -31,7 +31,7 @@ class SecureFromBirth(Transport):
     def can_listen(self, addr: Multiaddr) -> bool:
         raise NotImplementedError
 
-    async def dial(self, addr: Multiaddr, peer: PeerId | None) -> Connection:
+    async def dial(self, addr: Multiaddr, peer: PeerId | None, options: DialOptions = DialOptions()) -> Connection:
         raise NotImplementedError
 
     async def listen(self, addr: Multiaddr, accept: Accept) -> Listener:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from libp2p.connection import Direction
 from libp2p.errors import HandshakeError, InvalidKey, Libp2pError
 from libp2p.identity import PrivateKey
 from libp2p.muxers.yamux import Yamux
@@ -213,7 +214,7 @@ async def upgrade(
     async def one(raw: MemoryConnection, psk: bytes | None, *, outbound: bool) -> None:
         upgrader = Upgrader(PrivateKey.generate(), security=[Noise()], muxers=[Yamux()])
         subject = PrivateNetwork(psk).protect(raw) if psk is not None else raw
-        upgraded = upgrader.upgrade_outbound(subject, None) if outbound else upgrader.upgrade_inbound(subject)
+        upgraded = upgrader.upgrade(subject, Direction.OUTBOUND if outbound else Direction.INBOUND)
         connection = await upgraded
         await asyncio.sleep(1)
         connection.abort()

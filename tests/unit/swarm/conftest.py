@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from libp2p.connection import Accept, Connection, Direction, Listener, Stream, Transport
+from libp2p.connection import Accept, Connection, DialOptions, Direction, Listener, Stream, Transport
 from libp2p.errors import ConnectionClosed
 from libp2p.identity import PeerId, PrivateKey
 from libp2p.multiaddr import Multiaddr
@@ -91,7 +91,7 @@ class FakeTransport(Transport):
     def can_listen(self, addr: Multiaddr) -> bool:
         return "tcp" in addr
 
-    async def dial(self, addr: Multiaddr, peer: PeerId | None) -> Connection:
+    async def dial(self, addr: Multiaddr, peer: PeerId | None, options: DialOptions = DialOptions()) -> Connection:
         plan = self.plans.get(str(addr), Plan())
         self.log.append((asyncio.get_running_loop().time(), str(addr)))
         self.running += 1

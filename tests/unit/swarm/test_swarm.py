@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from libp2p.connection import Direction
-from libp2p.errors import DialError, LimitExceeded, ListenError
+from libp2p.errors import DialError, Libp2pError, LimitExceeded, ListenError
 from libp2p.events import EventBus
 from libp2p.identity import PrivateKey
-from libp2p.multiaddr import Multiaddr, Resolver
+from libp2p.multiaddr import Multiaddr
 from libp2p.peerstore import MemoryPeerStore
 from libp2p.peerstore.memory import PeerStoreConfig
 from libp2p.swarm import (
@@ -24,6 +24,7 @@ from libp2p.swarm import (
     Swarm,
     SwarmConfig,
 )
+from libp2p.testing.transports import context
 
 OWN = PrivateKey.generate()
 PEERS = [PrivateKey.generate() for _ in range(3)]
@@ -43,17 +44,25 @@ class Subject:
         bus.on(object, self.events.append)
         self.swarm = Swarm(
             OWN.public_key.peer_id,
+            context=context(OWN),
             transports=[self.transport],
             peerstore=self.peerstore,
             events=bus,
-            resolver=Resolver(),
             on_stream=lambda _: None,
             config=SwarmConfig(**config),
         )
 
     def inbound(self, key: PrivateKey) -> Any:
         connection = self.fake.connection(A, key, Direction.INBOUND)
-        self.swarm.connection_opened(connection)
+        addrs = connection.local_addr, connection.remote_addr
+        try:  # as a listener does it
+            scope = self.swarm.admit(*addrs)
+            scope.identified(connection.remote_peer)
+        except Libp2pError as error:
+            connection.abort(str(error))
+            self.swarm.connection_failed(*addrs, error)
+        else:
+            self.swarm.connection_opened(connection, scope)
         return connection
 
     def kinds(self) -> list[type]:

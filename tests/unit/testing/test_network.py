@@ -7,26 +7,20 @@ from typing import Any
 
 import pytest
 
-from libp2p.connection import RawConnection
 from libp2p.errors import ListenError, StageTimeout
 from libp2p.multiaddr import Multiaddr
 from libp2p.testing.loop import run
 from libp2p.testing.network import Link, Network, Node
+from libp2p.testing.transports import AcceptAll, RawUpgrader, context
 
 
-class NoUpgrade:
-    """In place of an upgrader: hands out the raw connections."""
+class Accepted(AcceptAll):
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened: asyncio.Queue[Any] = asyncio.Queue()
 
-    async def upgrade_outbound(self, raw: RawConnection, peer: Any) -> Any:
-        return raw
-
-    async def upgrade_inbound(self, raw: RawConnection) -> Any:
-        return raw
-
-
-class Accepted(asyncio.Queue[Any]):
-    def connection_opened(self, connection: Any) -> None:
-        self.put_nowait(connection)
+    def connection_opened(self, connection: Any, scope: Any) -> None:
+        self.opened.put_nowait(connection)
 
     def connection_failed(self, local_addr: Multiaddr, remote_addr: Multiaddr, error: Exception) -> None:
         raise error
@@ -37,13 +31,13 @@ async def join(dialer: Node, target: Node) -> tuple[Any, Any]:
     accepted = Accepted()
     listener = await transport(target).listen(Multiaddr("/ip4/0.0.0.0/tcp/0"), accepted)
     dialed = await transport(dialer).dial(listener.addrs[0], None)
-    inbound = await accepted.get()
+    inbound = await accepted.opened.get()
     await listener.close()
     return dialed, inbound
 
 
 def transport(node: Node) -> Any:
-    return node.transport().use(NoUpgrade())  # type: ignore[arg-type]
+    return node.transport().use(context(upgrader=RawUpgrader()))
 
 
 def now() -> float:

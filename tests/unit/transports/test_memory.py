@@ -7,31 +7,22 @@ from typing import Any
 
 import pytest
 
-from libp2p.connection import RawConnection
+from libp2p.connection import Direction, RawConnection
 from libp2p.errors import HandshakeError, InvalidMultiaddr, ListenError
 from libp2p.multiaddr import Multiaddr
-from libp2p.transports.memory import MemoryRegistry, MemoryTransport, pipe
-from libp2p.transports.memory.listener import BACKLOG
+from libp2p.testing.transports import AcceptAll, RawUpgrader, context
+from libp2p.transports.memory import MAX_PENDING_INBOUND, MemoryRegistry, MemoryTransport, pipe
 
 ANY = Multiaddr("/memory/0")
 
 
-class NoUpgrade:
-    """In place of an upgrader: hands out the raw connections."""
-
-    async def upgrade_outbound(self, raw: RawConnection, peer: Any) -> Any:
-        return raw
-
-    async def upgrade_inbound(self, raw: RawConnection) -> Any:
-        return raw
-
-
-class Accepted:
+class Accepted(AcceptAll):
     def __init__(self) -> None:
+        super().__init__()
         self.opened: list[Any] = []
         self.failed: list[tuple[Multiaddr, Multiaddr, Exception]] = []
 
-    def connection_opened(self, connection: Any) -> None:
+    def connection_opened(self, connection: Any, scope: Any) -> None:
         self.opened.append(connection)
 
     def connection_failed(self, local_addr: Multiaddr, remote_addr: Multiaddr, error: Exception) -> None:
@@ -39,7 +30,7 @@ class Accepted:
 
 
 def transport(upgrader: Any = None, registry: MemoryRegistry | None = None) -> Any:
-    return MemoryTransport(registry=registry or MemoryRegistry()).use(upgrader or NoUpgrade())
+    return MemoryTransport(registry=registry or MemoryRegistry()).use(context(upgrader=upgrader or RawUpgrader()))
 
 
 @pytest.mark.parametrize(
@@ -106,8 +97,10 @@ async def test_nobody_there_is_refused() -> None:
 
 
 async def test_failed_upgrades_are_reported() -> None:
-    class Failing(NoUpgrade):
-        async def upgrade_inbound(self, raw: RawConnection) -> Any:
+    class Failing(RawUpgrader):
+        async def upgrade(self, raw: RawConnection, direction: Direction, **_: Any) -> Any:
+            if direction is Direction.OUTBOUND:
+                return raw
             raw.abort()
             raise HandshakeError("no")
 
@@ -121,9 +114,11 @@ async def test_failed_upgrades_are_reported() -> None:
     await listener.close()
 
 
-class Stuck(NoUpgrade):
-    async def upgrade_inbound(self, raw: RawConnection) -> Any:
-        await asyncio.Event().wait()
+class Stuck(RawUpgrader):
+    async def upgrade(self, raw: RawConnection, direction: Direction, **_: Any) -> Any:
+        if direction is Direction.INBOUND:
+            await asyncio.Event().wait()
+        return raw
 
 
 @pytest.mark.parametrize("turns", [0, 3])
@@ -143,7 +138,7 @@ async def test_closing_a_listener_ends_unfinished_upgrades(turns: int) -> None:
 async def test_unfinished_upgrades_are_bounded() -> None:
     subject = transport(Stuck())
     listener = await subject.listen(ANY, Accepted())
-    waiting = [await subject.dial(listener.addrs[0], None) for _ in range(BACKLOG)]
+    waiting = [await subject.dial(listener.addrs[0], None) for _ in range(MAX_PENDING_INBOUND)]
     refused = await subject.dial(listener.addrs[0], None)
     with pytest.raises(ConnectionResetError):
         await refused.read(1)

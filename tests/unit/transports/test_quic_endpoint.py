@@ -20,19 +20,17 @@ from libp2p.connection import Connection, Stream
 from libp2p.errors import ConnectionClosed, StageTimeout
 from libp2p.identity import PrivateKey
 from libp2p.multiaddr import Multiaddr, host_port
-from libp2p.muxers.yamux import Yamux
-from libp2p.security.noise import Noise
 from libp2p.testing.conformance.connections import Side
 from libp2p.testing.conformance.tools import cancel, ends, pattern, raises, started
 from libp2p.testing.conformance.transports import DIALER, LISTENER, Reports
 from libp2p.testing.network import Link, Network, Node
+from libp2p.testing.transports import context
 from libp2p.transports.quic import Quic, QuicConfig
 from libp2p.transports.quic.connection import QuicConnection
 from libp2p.transports.quic.datagrams import DatagramReceiver, DatagramSocket, SocketAddress
 from libp2p.transports.quic.endpoint import Endpoint
 from libp2p.transports.quic.stateless_reset import MAX_RESETS
 from libp2p.transports.quic.transport import QuicListener
-from libp2p.upgrader import Upgrader
 
 PEER = LISTENER.public_key.peer_id
 V1 = QuicProtocolVersion.VERSION_1
@@ -63,7 +61,7 @@ class Scene:
         """Which datagrams are not lost."""
 
     def quic(self, key: PrivateKey, node: Node) -> Quic:
-        return Quic(self.config, open_socket=node.udp()).use(Upgrader(key, security=[Noise()], muxers=[Yamux()]))
+        return Quic(self.config, open_socket=node.udp()).use(context(key))
 
     def _tap(self, data: bytes, source: SocketAddress, target: SocketAddress) -> bool:
         if source == TARGET:

@@ -20,23 +20,21 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 
-from libp2p.connection import Connection
+from libp2p.connection import Connection, Scope
 from libp2p.errors import ConnectionClosed, HandshakeError, PeerIdMismatch, StageTimeout
 from libp2p.identity import PrivateKey
 from libp2p.multiaddr import Multiaddr
-from libp2p.muxers.yamux import Yamux
-from libp2p.security.noise import Noise
 from libp2p.security.tls.certificate import EXTENSION, make_certificate
 from libp2p.testing.conformance.tools import cancel, ends, is_held, started
 from libp2p.testing.conformance.transports import DIALER, LISTENER, Reports
 from libp2p.testing.network import Link, Network, Node
+from libp2p.testing.transports import context
 from libp2p.transports.quic import Quic, QuicConfig, endpoint
 from libp2p.transports.quic.credentials import Credentials
 from libp2p.transports.quic.endpoint import Endpoint
 from libp2p.transports.quic.engine import Engine
 from libp2p.transports.quic.engine.handshake import MAX_HANDSHAKE_MESSAGE
 from libp2p.transports.quic.transport import QuicListener
-from libp2p.upgrader import Upgrader
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
@@ -71,7 +69,7 @@ class Peers:
     def _quic(self, key: PrivateKey, node: Node) -> Quic:
         transport = Quic(self.config, open_socket=node.udp())
         transport._prepared = Credentials(key, self.config)
-        return transport.use(Upgrader(key, security=[Noise()], muxers=[Yamux()]))
+        return transport.use(context(key))
 
     @property
     def client(self) -> QuicConfiguration:
@@ -412,8 +410,8 @@ async def test_a_connection_that_is_aborted_as_it_is_reported() -> None:
     async with meeting() as peers:
         report = peers.reports.connection_opened
 
-        def refuse(connection: Connection) -> None:
-            report(connection)
+        def refuse(connection: Connection, scope: Scope) -> None:
+            report(connection, scope)
             connection.abort("no room")
 
         peers.reports.connection_opened = refuse  # type: ignore[method-assign]

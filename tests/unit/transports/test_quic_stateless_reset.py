@@ -10,12 +10,11 @@ import pytest
 from libp2p.connection import Connection
 from libp2p.identity import PrivateKey
 from libp2p.multiaddr import Multiaddr
-from libp2p.muxers.yamux import Yamux
-from libp2p.security.noise import Noise
 from libp2p.testing.conformance.connections import Side
 from libp2p.testing.conformance.tools import ends
 from libp2p.testing.conformance.transports import DIALER, LISTENER, Reports
 from libp2p.testing.network import Link, Network, Node
+from libp2p.testing.transports import context
 from libp2p.transports.quic import Quic
 from libp2p.transports.quic.stateless_reset import (
     MAX_RESETS,
@@ -25,14 +24,13 @@ from libp2p.transports.quic.stateless_reset import (
     is_reset,
     reset_secret,
 )
-from libp2p.upgrader import Upgrader
 
 ADDR = ("10.0.0.2", 4001)
 LISTEN = Multiaddr("/ip4/10.0.0.2/udp/4001/quic-v1")
 
 
 def quic(key: PrivateKey, node: Node) -> Quic:
-    return Quic(open_socket=node.udp()).use(Upgrader(key, security=[Noise()], muxers=[Yamux()]))
+    return Quic(open_socket=node.udp()).use(context(key))
 
 
 async def connected(dialer: Quic, listener: Quic) -> tuple[Connection, Connection]:

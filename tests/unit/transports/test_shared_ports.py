@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from libp2p.connection import RawConnection
+from libp2p.connection import Direction, RawConnection
 from libp2p.errors import HandshakeError, ListenError
 from libp2p.multiaddr import Multiaddr, host_port
+from libp2p.testing.transports import AcceptAll, context
 from libp2p.transports.tcp import Tcp
 from libp2p.transports.websocket import WebSocket, WebSocketConfig, certificate_context
 
@@ -27,11 +28,10 @@ HELLO = b"\x13/multistream/1.0.0\n"
 class Hello:
     """In place of an upgrader: the dialer says the first words of any, the listener checks and remembers them."""
 
-    async def upgrade_outbound(self, raw: RawConnection, peer: Any) -> Any:
-        await raw.write(HELLO)
-        return raw
-
-    async def upgrade_inbound(self, raw: RawConnection) -> Any:
+    async def upgrade(self, raw: RawConnection, direction: Direction, **_: Any) -> Any:
+        if direction is Direction.OUTBOUND:
+            await raw.write(HELLO)
+            return raw
         try:
             if (got := await raw.readexactly(len(HELLO))) != HELLO:
                 raise HandshakeError(f"{got!r}")
@@ -41,12 +41,13 @@ class Hello:
         return raw
 
 
-class Accepted:
+class Accepted(AcceptAll):
     def __init__(self) -> None:
+        super().__init__()
         self.opened: asyncio.Queue[Any] = asyncio.Queue()
         self.failed: asyncio.Queue[Exception] = asyncio.Queue()
 
-    def connection_opened(self, connection: Any) -> None:
+    def connection_opened(self, connection: Any, scope: Any) -> None:
         self.opened.put_nowait(connection)
 
     def connection_failed(self, local_addr: Multiaddr, remote_addr: Multiaddr, error: Exception) -> None:
@@ -56,8 +57,8 @@ class Accepted:
 def transports() -> tuple[Any, Any]:
     trusting = ssl.create_default_context(cafile=CERTIFICATE)
     config = WebSocketConfig(server_tls=certificate_context(CERTIFICATE), client_tls=trusting)
-    upgrader: Any = Hello()
-    return Tcp().use(upgrader), WebSocket(config).use(upgrader)
+    ours = context(upgrader=Hello())
+    return Tcp().use(ours), WebSocket(config).use(ours)
 
 
 async def listen_to_all(order: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Accepted], int]:

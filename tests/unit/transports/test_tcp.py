@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from libp2p.connection import RawConnection
+from libp2p.connection import Direction, RawConnection
 from libp2p.errors import LimitExceeded, ListenError, StageTimeout
 from libp2p.multiaddr import Multiaddr, host_port, is_loopback
+from libp2p.testing.transports import AcceptAll, RawUpgrader, context
 from libp2p.transports.tcp import Tcp, TcpConfig
 
 pytestmark = pytest.mark.real
@@ -24,20 +25,10 @@ pytestmark = pytest.mark.real
 ANY4, ANY6 = Multiaddr("/ip4/127.0.0.1/tcp/0"), Multiaddr("/ip6/::1/tcp/0")
 
 
-class NoUpgrade:
-    """In place of an upgrader: hands out the raw connections."""
-
-    async def upgrade_outbound(self, raw: RawConnection, peer: Any) -> Any:
-        return raw
-
-    async def upgrade_inbound(self, raw: RawConnection) -> Any:
-        return raw
-
-
-class Stuck(NoUpgrade):
+class Stuck(RawUpgrader):
     """Its handshakes with who dials in never end, and tidy up when cancelled, as the real one's do."""
 
-    async def upgrade_inbound(self, raw: RawConnection) -> Any:
+    async def upgrade(self, raw: RawConnection, direction: Direction, **_: Any) -> Any:
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -45,12 +36,13 @@ class Stuck(NoUpgrade):
             raise
 
 
-class Accepted:
+class Accepted(AcceptAll):
     def __init__(self) -> None:
+        super().__init__()
         self.opened: asyncio.Queue[Any] = asyncio.Queue()
         self.failed: list[Exception] = []
 
-    def connection_opened(self, connection: Any) -> None:
+    def connection_opened(self, connection: Any, scope: Any) -> None:
         self.opened.put_nowait(connection)
 
     def connection_failed(self, local_addr: Multiaddr, remote_addr: Multiaddr, error: Exception) -> None:
@@ -58,7 +50,7 @@ class Accepted:
 
 
 def tcp(config: TcpConfig | None = None, upgrader: Any = None) -> Any:
-    return Tcp(config).use(upgrader or NoUpgrade())
+    return Tcp(config).use(context(upgrader=upgrader or RawUpgrader()))
 
 
 def sock_of(connection: Any) -> socket.socket:

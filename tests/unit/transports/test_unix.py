@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from libp2p.connection import RawConnection
 from libp2p.errors import InvalidMultiaddr, ListenError
 from libp2p.multiaddr import Multiaddr
+from libp2p.testing.transports import AcceptAll, RawUpgrader, context
 from libp2p.transports.unix import Unix, UnixConfig
 
 pytestmark = [
@@ -22,21 +22,12 @@ pytestmark = [
 ]
 
 
-class NoUpgrade:
-    """In place of an upgrader: hands out the raw connections."""
-
-    async def upgrade_outbound(self, raw: RawConnection, peer: Any) -> Any:
-        return raw
-
-    async def upgrade_inbound(self, raw: RawConnection) -> Any:
-        return raw
-
-
-class Accepted:
+class Accepted(AcceptAll):
     def __init__(self) -> None:
+        super().__init__()
         self.opened: asyncio.Queue[Any] = asyncio.Queue()
 
-    def connection_opened(self, connection: Any) -> None:
+    def connection_opened(self, connection: Any, scope: Any) -> None:
         self.opened.put_nowait(connection)
 
     def connection_failed(self, local_addr: Multiaddr, remote_addr: Multiaddr, error: Exception) -> None:
@@ -44,7 +35,7 @@ class Accepted:
 
 
 def unix(config: UnixConfig | None = None) -> Any:
-    return Unix(config).use(NoUpgrade())  # type: ignore[arg-type]
+    return Unix(config).use(context(upgrader=RawUpgrader()))
 
 
 def addr_of(path: Path) -> Multiaddr:

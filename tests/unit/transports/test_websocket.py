@@ -18,9 +18,9 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
-from libp2p.connection import RawConnection
 from libp2p.errors import HandshakeError, InvalidInput, LimitExceeded, ListenError, StageTimeout
 from libp2p.multiaddr import Component, Multiaddr, host_port
+from libp2p.testing.transports import AcceptAll, RawUpgrader, context
 from libp2p.transports.websocket import WebSocket, WebSocketConfig, certificate_context
 from libp2p.transports.websocket.address import read_address
 
@@ -33,22 +33,13 @@ WS = "/ip4/127.0.0.1/tcp/0/ws"
 WSS = "/ip4/127.0.0.1/tcp/0/tls/ws"
 
 
-class NoUpgrade:
-    """In place of an upgrader: hands out the raw connections."""
-
-    async def upgrade_outbound(self, raw: RawConnection, peer: Any) -> Any:
-        return raw
-
-    async def upgrade_inbound(self, raw: RawConnection) -> Any:
-        return raw
-
-
-class Accepted:
+class Accepted(AcceptAll):
     def __init__(self) -> None:
+        super().__init__()
         self.opened: asyncio.Queue[Any] = asyncio.Queue()
         self.failed: asyncio.Queue[tuple[Multiaddr, Multiaddr, Exception]] = asyncio.Queue()
 
-    def connection_opened(self, connection: Any) -> None:
+    def connection_opened(self, connection: Any, scope: Any) -> None:
         self.opened.put_nowait(connection)
 
     def connection_failed(self, local_addr: Multiaddr, remote_addr: Multiaddr, error: Exception) -> None:
@@ -61,7 +52,7 @@ class Accepted:
 def websocket(*, trust: bool = True, **settings: Any) -> Any:
     trusting = ssl.create_default_context(cafile=CERTIFICATE) if trust else None
     config = WebSocketConfig(server_tls=certificate_context(CERTIFICATE), client_tls=trusting, **settings)
-    return WebSocket(config).use(NoUpgrade())  # type: ignore[arg-type]
+    return WebSocket(config).use(context(upgrader=RawUpgrader()))
 
 
 async def listen(addr: str, **settings: Any) -> tuple[Any, Accepted, int]:
@@ -407,7 +398,7 @@ async def test_with_and_without_tls_do_not_meet() -> None:
 
 async def test_no_listening_on_a_secure_address_without_a_certificate() -> None:
     with pytest.raises(ListenError, match="server_tls"):
-        await WebSocket().use(NoUpgrade()).listen(Multiaddr(WSS), Accepted())  # type: ignore[arg-type]
+        await WebSocket().use(context(upgrader=RawUpgrader())).listen(Multiaddr(WSS), Accepted())
     with pytest.raises(OSError, match="such file"):
         certificate_context("/nowhere.pem")
 

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from ...connection import Connection, Direction, Muxer, SecureChannel
+from ...connection import Connection, Direction, Muxer, Role, SecureChannel
 from ...connection.muxed_stream import MAX_DISCARDED
 from ...io import MemoryAccount
 from ..connection import MuxedConnection
@@ -30,10 +30,15 @@ class Mplex(Muxer):
             raise ValueError(f"max_unread {self._config.max_unread} is below {MAX_DISCARDED} bytes")
 
     def connect(
-        self, channel: SecureChannel, direction: Direction, *, memory: MemoryAccount | None = None
+        self,
+        channel: SecureChannel,
+        direction: Direction,
+        role: Role | None = None,
+        *,
+        memory: MemoryAccount | None = None,
     ) -> Connection:
         session = MplexSession(
-            is_dialer=direction is Direction.OUTBOUND,
+            is_dialer=(role or Role.of(direction)) is Role.INITIATOR,
             config=self._config,
             max_payload=min(channel.record_size - MAX_HEADER_SIZE, MAX_MESSAGE),
         )

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from ...connection import Connection, Direction, Muxer, SecureChannel
+from ...connection import Connection, Direction, Muxer, Role, SecureChannel
 from ...connection.streamed import lone_account
 from ...io import MemoryAccount
 from ..connection import MuxedConnection
@@ -22,11 +22,16 @@ class Yamux(Muxer):
             raise ValueError(f"max_stream_window {self._config.max_stream_window} is below {INITIAL_WINDOW} bytes")
 
     def connect(
-        self, channel: SecureChannel, direction: Direction, *, memory: MemoryAccount | None = None
+        self,
+        channel: SecureChannel,
+        direction: Direction,
+        role: Role | None = None,
+        *,
+        memory: MemoryAccount | None = None,
     ) -> Connection:
         memory = memory or lone_account()
         session = YamuxSession(
-            is_dialer=direction is Direction.OUTBOUND,
+            is_dialer=(role or Role.of(direction)) is Role.INITIATOR,
             config=self._config,
             max_payload=channel.record_size - HEADER_SIZE,
             draw=memory.draw,

@@ -61,17 +61,19 @@ class Noise(SecurityProtocol):
         # "The initiator MUST NOT send extensions in their first message."
         await _send(raw, handshake.write_message(b""))
         remote = _open_payload(await _receive(raw, handshake, 2), handshake.remote_static, 2)
-        if expected_peer is not None and remote.key.peer_id != expected_peer:
-            raise PeerIdMismatch(expected=expected_peer, actual=remote.key.peer_id)
+        _check_peer(remote, expected_peer)
         muxer = _match_muxers([name.encode() for name in muxers], remote.muxers)
         await _send(raw, handshake.write_message(self._payload(key, muxers)))
         return _channel(raw, handshake, key, remote, muxer)
 
-    async def secure_inbound(self, raw: RawConnection, key: PrivateKey, *, muxers: Sequence[str]) -> SecureChannel:
+    async def secure_inbound(
+        self, raw: RawConnection, key: PrivateKey, *, expected_peer: PeerId | None = None, muxers: Sequence[str]
+    ) -> SecureChannel:
         handshake = self._handshake(initiator=False)
         await _receive(raw, handshake, 1)  # its payload is not authenticated: ignored
         await _send(raw, handshake.write_message(self._payload(key, muxers)))
         remote = _open_payload(await _receive(raw, handshake, 3), handshake.remote_static, 3)
+        _check_peer(remote, expected_peer)
         muxer = _match_muxers(remote.muxers, [name.encode() for name in muxers])
         return _channel(raw, handshake, key, remote, muxer)
 
@@ -108,6 +110,11 @@ def _open_payload(data: bytes, remote_static: bytes, number: int) -> _Remote:
     if not key.verify(_SIGNED_PREFIX + remote_static, payload.identity_sig):
         raise HandshakeError(f"noise message {number}: {key.peer_id} did not sign the static key")
     return _Remote(key, tuple(payload.extensions.stream_muxers))
+
+
+def _check_peer(remote: _Remote, expected: PeerId | None) -> None:
+    if expected is not None and remote.key.peer_id != expected:
+        raise PeerIdMismatch(expected=expected, actual=remote.key.peer_id)
 
 
 def _match_muxers(initiators: Sequence[bytes], responders: Sequence[bytes]) -> str | None:

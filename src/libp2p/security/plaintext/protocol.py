@@ -51,9 +51,10 @@ class InsecurePlaintext(SecurityProtocol):
         raw: RawConnection,
         key: PrivateKey,
         *,
+        expected_peer: PeerId | None = None,
         muxers: Sequence[str],  # noqa: ARG002
     ) -> SecureChannel:
-        return await _exchange(raw, key, None)
+        return await _exchange(raw, key, expected_peer)
 
 
 async def _exchange(raw: RawConnection, key: PrivateKey, expected_peer: PeerId | None) -> PlaintextChannel:

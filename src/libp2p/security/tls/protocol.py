@@ -46,8 +46,10 @@ class Tls(SecurityProtocol):
     ) -> SecureChannel:
         return await self._secure(raw, key, is_dialer=True, expected_peer=expected_peer, muxers=muxers)
 
-    async def secure_inbound(self, raw: RawConnection, key: PrivateKey, *, muxers: Sequence[str]) -> SecureChannel:
-        return await self._secure(raw, key, is_dialer=False, expected_peer=None, muxers=muxers)
+    async def secure_inbound(
+        self, raw: RawConnection, key: PrivateKey, *, expected_peer: PeerId | None = None, muxers: Sequence[str]
+    ) -> SecureChannel:
+        return await self._secure(raw, key, is_dialer=False, expected_peer=expected_peer, muxers=muxers)
 
     async def _secure(
         self,

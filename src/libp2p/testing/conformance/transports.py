@@ -6,24 +6,26 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from ...connection import Connection, Direction, Listener, Transport
+from ...connection import Connection, Direction, Listener, Scope, Transport
 from ...errors import ListenError, PeerIdMismatch
 from ...identity import PrivateKey
 from ...multiaddr import Multiaddr
+from ..transports import AcceptAll
 from .connections import Side
 from .tools import ENDED, ends, raises
 
 DIALER, LISTENER = PrivateKey.generate(), PrivateKey.generate()
 
 
-class Reports:
+class Reports(AcceptAll):
     """What a listener reported."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.opened: asyncio.Queue[Connection] = asyncio.Queue()
         self.everything: asyncio.Queue[Connection | Exception] = asyncio.Queue()
 
-    def connection_opened(self, connection: Connection) -> None:
+    def connection_opened(self, connection: Connection, scope: Scope) -> None:  # noqa: ARG002
         self.opened.put_nowait(connection)
         self.everything.put_nowait(connection)
 

@@ -1,33 +1,32 @@
-"""The listener of in-process transports: upgrades what comes in, side by side, and reports how it went."""
+"""The listener of in-process transports."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
-from ...connection import Accept, Listener, RawConnection
-from ...io import TaskSupervisor
+from ...connection import Accept, Listener, RawConnection, TransportContext
 from ...multiaddr import Multiaddr
+from ..inbound import InboundUpgrades
 
-if TYPE_CHECKING:
-    from ...upgrader import Upgrader
-
-BACKLOG = 128
-"""Connections of one listener that may be in the middle of their upgrade; more are refused."""
+MAX_PENDING_INBOUND = 128
+"""Connections of one listener that may be in the handshake at a time, unless a transport says otherwise."""
 
 
-class InboundListener(Listener):
+class InProcessListener(Listener):
     """Gets raw connections by `incoming`; calls `on_close` once, when it is closed."""
 
     def __init__(
-        self, addrs: Sequence[Multiaddr], upgrader: Upgrader, accept: Accept, on_close: Callable[[], None]
+        self,
+        addrs: Sequence[Multiaddr],
+        context: TransportContext,
+        accept: Accept,
+        *,
+        limit: int,
+        on_close: Callable[[], None],
     ) -> None:
         self._addrs = tuple(addrs)
-        self._upgrader = upgrader
-        self._accept = accept
+        self._upgrades = InboundUpgrades(addrs[0], context.upgrader, accept, limit=limit)
         self._on_close = on_close
-        self._supervisor = TaskSupervisor(f"listener {addrs[0]}")
-        self._upgrading: set[RawConnection] = set()
         self._closed = False
 
     @property
@@ -36,25 +35,13 @@ class InboundListener(Listener):
 
     def incoming(self, raw: RawConnection) -> None:
         """Somebody has connected."""
-        if self._closed or len(self._upgrading) >= BACKLOG:
+        if self._closed:
             raw.abort(ConnectionRefusedError(f"{raw.local_addr} takes no more connections"))
-            return
-        self._upgrading.add(raw)
-        self._supervisor.spawn(self._upgrade(raw), name=f"upgrade {raw.remote_addr}")
-
-    async def _upgrade(self, raw: RawConnection) -> None:
-        try:
-            connection = await self._upgrader.upgrade_inbound(raw)
-        except Exception as error:
-            self._accept.connection_failed(raw.local_addr, raw.remote_addr, error)
         else:
-            self._accept.connection_opened(connection)
-        self._upgrading.discard(raw)
+            self._upgrades.take(raw)
 
     async def close(self) -> None:
         if not self._closed:
             self._closed = True
             self._on_close()
-        await self._supervisor.close()
-        while self._upgrading:
-            self._upgrading.pop().abort()
+        await self._upgrades.close()

@@ -7,12 +7,11 @@ Rules:
 
 from __future__ import annotations
 
-from ...connection import Accept, Connection, Listener
+from ...connection import Accept, Connection, DialOptions, Direction, Listener, StreamTransport
 from ...errors import InvalidMultiaddr, ListenError
 from ...identity import PeerId
 from ...multiaddr import Multiaddr
-from ...upgrader import StreamTransport
-from .listener import InboundListener
+from .listener import MAX_PENDING_INBOUND, InProcessListener
 from .pipe import pipe
 
 
@@ -20,7 +19,7 @@ class MemoryRegistry:
     """Which number belongs to which listener. All listeners of one registry can be dialed by all its transports."""
 
     def __init__(self) -> None:
-        self._listeners: dict[int, InboundListener] = {}
+        self._listeners: dict[int, InProcessListener] = {}
         self._last = 0
 
     def fresh(self) -> int:
@@ -30,11 +29,11 @@ class MemoryRegistry:
             self._last += 1
         return self._last
 
-    def find(self, number: int) -> InboundListener | None:
+    def find(self, number: int) -> InProcessListener | None:
         """The listener called `number`."""
         return self._listeners.get(number)
 
-    def add(self, number: int, listener: InboundListener) -> None:
+    def add(self, number: int, listener: InProcessListener) -> None:
         """Give `listener` the name `number`, which must be free."""
         assert number not in self._listeners
         self._listeners[number] = listener
@@ -48,10 +47,16 @@ _PROCESS_WIDE = MemoryRegistry()
 
 
 class MemoryTransport(StreamTransport):
-    """Dials and listens on `/memory/<n>`. Transports with the same `registry` (default: the process's own) meet."""
+    """Dials and listens on `/memory/<n>`. Transports with the same `registry` (default: the process's own) meet.
 
-    def __init__(self, *, registry: MemoryRegistry = _PROCESS_WIDE) -> None:
+    `max_pending_inbound` is how many connections of a listener may be in the handshake at a time; more are closed.
+    """
+
+    def __init__(
+        self, *, registry: MemoryRegistry = _PROCESS_WIDE, max_pending_inbound: int = MAX_PENDING_INBOUND
+    ) -> None:
         self._registry = registry
+        self._max_pending_inbound = max_pending_inbound
 
     def can_dial(self, addr: Multiaddr) -> bool:
         return _number(addr) is not None
@@ -59,7 +64,7 @@ class MemoryTransport(StreamTransport):
     def can_listen(self, addr: Multiaddr) -> bool:
         return _number(addr) is not None
 
-    async def dial(self, addr: Multiaddr, peer: PeerId | None) -> Connection:
+    async def dial(self, addr: Multiaddr, peer: PeerId | None, options: DialOptions = DialOptions()) -> Connection:
         if (number := _number(addr)) is None:
             raise InvalidMultiaddr(f"{addr} is no /memory address")
         listener = self._registry.find(number)
@@ -67,7 +72,7 @@ class MemoryTransport(StreamTransport):
             raise ConnectionRefusedError(f"nobody listens on {addr}")
         ours, theirs = pipe(Multiaddr(f"/memory/{self._registry.fresh()}"), addr.without_peer())
         listener.incoming(theirs)
-        return await self.upgrader.upgrade_outbound(ours, peer)
+        return await self.context.upgrader.upgrade(ours, Direction.OUTBOUND, role=options.role, peer=peer)
 
     async def listen(self, addr: Multiaddr, accept: Accept) -> Listener:
         if (wanted := _number(addr)) is None:
@@ -76,7 +81,13 @@ class MemoryTransport(StreamTransport):
         if self._registry.find(number) is not None:
             raise ListenError(addr, "it is in use")
         bound = Multiaddr(f"/memory/{number}")
-        listener = InboundListener([bound], self.upgrader, accept, lambda: self._registry.remove(number))
+        listener = InProcessListener(
+            [bound],
+            self.context,
+            accept,
+            limit=self._max_pending_inbound,
+            on_close=lambda: self._registry.remove(number),
+        )
         self._registry.add(number, listener)
         return listener
 

@@ -21,8 +21,8 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 
-from ...connection import Accept, Direction
-from ...errors import StageTimeout
+from ...connection import Accept, Direction, Scope
+from ...errors import Libp2pError, StageTimeout
 from ...identity import PeerId
 from ...io import time_limit
 from ...multiaddr import Multiaddr
@@ -53,6 +53,7 @@ class Endpoint:
         self._by_addr: dict[SocketAddress, set[Driver]] = {}  # by where they began: to find who has sent a reset
         self._resets = StatelessResets(credentials.reset_secret, socket.addr)
         self._half_open: dict[Driver, asyncio.TimerHandle] = {}  # inbound
+        self._scopes: dict[Driver, Scope] = {}  # of those
         self._half_open_from: Counter[bytes] = Counter()
         self._farewells = Farewells()
         self._accept: Accept | None = None
@@ -164,11 +165,24 @@ class Endpoint:
     def established(self, driver: Driver) -> None:
         """Both sides of `driver` have accepted each other."""
         if self._no_longer_half_open(driver):
-            assert driver.connection is not None
-            if self._accept is None:
-                driver.abort("the listener was closed")
-            else:
-                self._accept.connection_opened(driver.connection)
+            self._hand_over(driver, self._scopes.pop(driver))
+
+    def _hand_over(self, driver: Driver, scope: Scope) -> None:
+        """Give a finished connection of a peer's to who listens, unless it may not come in."""
+        connection, accept = driver.connection, self._accept
+        assert connection is not None
+        if accept is None:
+            scope.release()
+            driver.abort("the listener was closed")
+            return
+        try:
+            scope.identified(connection.remote_peer)
+        except Libp2pError as error:
+            scope.release()
+            driver.abort(str(error))
+            accept.connection_failed(connection.local_addr, connection.remote_addr, error)
+        else:
+            accept.connection_opened(connection, scope)
 
     def retire(self, driver: Driver, farewell: bytes | None = None) -> None:
         """`driver` has come to its end. `farewell` is the goodbye that was sent last."""
@@ -180,6 +194,7 @@ class Endpoint:
         if self._blocked is not None:
             self._blocked.discard(driver)
         if self._no_longer_half_open(driver):
+            self._scopes.pop(driver).release()
             self._report_failure(driver)
         for cid in driver.cids:
             self._routes.pop(cid, None)
@@ -211,17 +226,17 @@ class Endpoint:
             engine,
             local_peer=self._credentials.peer_id,
             remote_key=engine.remote_key,
-            local_addr=self._local_addr(driver),
+            local_addr=self._local_addr(driver.addr, driver.local_ip),
             remote_addr=from_socket(driver.addr),
             direction=driver.direction,
         )
 
-    def _local_addr(self, driver: Driver) -> Multiaddr:
+    def _local_addr(self, remote: SocketAddress, local_ip: str | None) -> Multiaddr:
         addr = self.socket.addr
-        if driver.local_ip is not None:
-            addr = (driver.local_ip, *addr[1:])
-            if len(driver.addr) == 4 and driver.local_ip.startswith("fe80:"):
-                addr = (*addr[:3], driver.addr[3])  # both are on one link
+        if local_ip is not None:
+            addr = (local_ip, *addr[1:])
+            if len(remote) == 4 and local_ip.startswith("fe80:"):
+                addr = (*addr[:3], remote[3])  # both are on one link
         return from_socket(addr)
 
     def _send(self, batch: Sequence[bytes], addr: SocketAddress, local_ip: str | None) -> None:
@@ -239,7 +254,7 @@ class Endpoint:
             pending = self._pending_for(addr) if self.is_listening else None
             decision = self._admission.decide(data, addr, pending=pending, now=now)
         if isinstance(decision, Admitted):
-            return self._inbound(decision, addr)
+            return self._inbound(decision, addr, local_ip)
         if decision is not None:
             self._send([decision], addr, local_ip)
         return None
@@ -267,7 +282,14 @@ class Endpoint:
                 return None
         return self._resets.answer(cid, len(data), self._loop.time())
 
-    def _inbound(self, admitted: Admitted, addr: SocketAddress) -> Driver:
+    def _inbound(self, admitted: Admitted, addr: SocketAddress, local_ip: str | None) -> Driver | None:
+        assert self._accept is not None
+        addrs = self._local_addr(addr, local_ip), from_socket(addr)
+        try:
+            scope = self._accept.admit(*addrs)
+        except Libp2pError as error:
+            self._accept.connection_failed(*addrs, error)
+            return None
         engine = Engine(
             self._credentials.for_listener,
             self._settings,
@@ -279,6 +301,7 @@ class Endpoint:
         self.route(admitted.destination_cid, driver)
         timer = self._loop.call_later(self._settings.handshake_timeout, self._handshake_timed_out, driver)
         self._half_open[driver] = timer
+        self._scopes[driver] = scope
         self._half_open_from[network(addr)] += 1
         return driver
 
@@ -288,7 +311,9 @@ class Endpoint:
     def _report_failure(self, driver: Driver) -> None:
         error = driver.failure
         if self._accept is not None and error is not None:
-            self._accept.connection_failed(self._local_addr(driver), from_socket(driver.addr), error)
+            self._accept.connection_failed(
+                self._local_addr(driver.addr, driver.local_ip), from_socket(driver.addr), error
+            )
 
     def _close_if_unused(self) -> None:
         if not self.is_closed and self._accept is None and not self._drivers:

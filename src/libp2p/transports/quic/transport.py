@@ -1,6 +1,6 @@
 """Dialing and listening over QUIC (specs: quic/README.md, tls/tls.md).
 
-A connection is secure and muxed from birth: the host's key is all that the transport takes of its upgrader. One UDP
+A connection is secure and muxed from birth: the host's key is all that the transport takes of its context. One UDP
 socket serves a listener and everything that is dialed from its port, so that peers, and the NATs between, see one
 address of ours. What no listener's socket can reach is dialed from one more socket, which lives as long as its
 connections.
@@ -12,13 +12,12 @@ import asyncio
 import os
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from ...connection import Accept, Connection, Listener, Transport
-from ...errors import ListenError, LocalProtocolError
-from ...identity import PeerId, PrivateKey
+from ...connection import Accept, Connection, DialOptions, Listener, Transport
+from ...errors import ListenError
+from ...identity import PeerId
 from ...multiaddr import HostPort, Multiaddr, host_port
-from ...upgrader import Upgrader
 from ..addresses import may_dial_from, sockaddr
 from .address import from_socket, is_quic, to_socket
 from .config import QuicConfig
@@ -41,18 +40,10 @@ class Quic(Transport):
     def __init__(self, config: QuicConfig | None = None, *, open_socket: OpenSocket | None = None) -> None:
         self._config = config or QuicConfig()
         self._open_socket = open_socket or partial(open_udp, buffer_size=self._config.socket_buffer)
-        self._key: PrivateKey | None = None
         self._prepared: Credentials | None = None
         self._listeners: list[QuicListener] = []
         self._dialing: dict[str, Endpoint] = {}
         self._lock = asyncio.Lock()
-
-    def use(self, upgrader: Upgrader) -> Self:
-        """Raises `LocalProtocolError` where the transport is another host's already."""
-        if self._key not in (None, upgrader.key):
-            raise LocalProtocolError("this Quic transport is another host's already")
-        self._key = upgrader.key
-        return self
 
     def can_dial(self, addr: Multiaddr) -> bool:
         return is_quic(addr)
@@ -60,7 +51,12 @@ class Quic(Transport):
     def can_listen(self, addr: Multiaddr) -> bool:
         return addr.peer_id_text is None and is_quic(addr)
 
-    async def dial(self, addr: Multiaddr, peer: PeerId | None) -> Connection:
+    async def dial(
+        self,
+        addr: Multiaddr,
+        peer: PeerId | None,
+        options: DialOptions = DialOptions(),  # noqa: ARG002
+    ) -> Connection:
         """See `Transport.dial`. Returns once the listener has accepted us: a dialer's own handshake is over before the
         listener has looked at its certificate, so it waits for the listener's confirmation, a round trip more.
         """
@@ -94,10 +90,8 @@ class Quic(Transport):
         from .credentials import Credentials  # noqa: PLC0415 - loads aioquic
         from .endpoint import Endpoint  # noqa: PLC0415
 
-        if self._key is None:
-            raise LocalProtocolError("this Quic transport is no host's yet: see Transport.use")
         if self._prepared is None:
-            self._prepared = Credentials(self._key, self._config)
+            self._prepared = Credentials(self.context.key, self._config)
         return Endpoint(await self._open_socket(addr), self._prepared, self._config)
 
 

@@ -8,7 +8,7 @@ tells which of them it wants:
     41 .. 5a  the method of an HTTP request
 
 Rules:
-- The transports of one host, those that have the same upgrader, share its ports.
+- The transports of one host share its ports: they find them in their context.
 - On a port that one transport has for itself nothing is looked at, nor waited for.
 - What begins otherwise, or not at all, goes to who took the port first, whose own handshake then says what is wrong.
 """
@@ -22,11 +22,9 @@ import socket
 from collections.abc import Callable
 from enum import Enum
 from typing import cast
-from weakref import WeakKeyDictionary
 
 from ...errors import ListenError
 from ...multiaddr import HostPort, Multiaddr, from_socket_address
-from ...upgrader import Upgrader
 from ..addresses import sockaddr
 from ..loops import is_proactor
 from .connection import TcpConnection
@@ -103,17 +101,6 @@ class TcpPorts:
         if self._memory is None:
             self._memory = memoryview(bytearray(_SHARED_MEMORY))
         return self._memory
-
-
-_BY_UPGRADER: WeakKeyDictionary[Upgrader, TcpPorts] = WeakKeyDictionary()
-
-
-def ports_of(upgrader: Upgrader) -> TcpPorts:
-    """The ports of the host whose upgrader this is: its transports share them."""
-    ports = _BY_UPGRADER.get(upgrader)
-    if ports is None:
-        ports = _BY_UPGRADER[upgrader] = TcpPorts()
-    return ports
 
 
 Taker = Callable[[TcpConnection], None]

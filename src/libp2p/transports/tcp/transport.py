@@ -13,15 +13,14 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...connection import Accept, Connection, Listener
+from ...connection import Accept, Connection, DialOptions, Direction, Listener, LocalPort, StreamTransport
 from ...identity import PeerId
 from ...io import time_limit
 from ...multiaddr import HostPort, Multiaddr, host_port
-from ...upgrader import StreamTransport
 from ..addresses import is_on_ip, may_dial_from, reachable_addrs, sockaddr
 from ..inbound import InboundUpgrades
 from .connection import TcpConnection
-from .ports import CAN_SHARE, Lease, Opening, open_socket, ports_of, share_port
+from .ports import CAN_SHARE, Lease, Opening, TcpPorts, open_socket, share_port
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +53,17 @@ class Tcp(StreamTransport):
     def can_listen(self, addr: Multiaddr) -> bool:
         return addr.peer_id_text is None and self.can_dial(addr)
 
-    async def dial(self, addr: Multiaddr, peer: PeerId | None) -> Connection:
-        target = host_port(addr)
-        source = self._source_port(target)
-        memory, timeout = ports_of(self.upgrader).memory(), self._config.connect_timeout
+    async def dial(self, addr: Multiaddr, peer: PeerId | None, options: DialOptions = DialOptions()) -> Connection:
+        target, context = host_port(addr), self.context
+        source = self._source_port(target) if options.local_port is LocalPort.SHARED else None
+        memory, timeout = context.shared(TcpPorts).memory(), self._config.connect_timeout
         raw = await connect(target, memory, timeout=timeout, source_port=source)
-        return await self.upgrader.upgrade_outbound(raw, peer)
+        return await context.upgrader.upgrade(raw, Direction.OUTBOUND, role=options.role, peer=peer)
 
     async def listen(self, addr: Multiaddr, accept: Accept) -> Listener:
-        config = self._config
-        upgrades = InboundUpgrades(addr, self.upgrader.upgrade_inbound, accept, limit=config.max_pending_inbound)
-        lease = await ports_of(self.upgrader).listen(
+        config, context = self._config, self.context
+        upgrades = InboundUpgrades(addr, context.upgrader, accept, limit=config.max_pending_inbound)
+        lease = await context.shared(TcpPorts).listen(
             addr,
             host_port(addr),
             Opening.MULTISTREAM,

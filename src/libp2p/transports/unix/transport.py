@@ -20,11 +20,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from ...connection import Accept, Connection, Listener
+from ...connection import Accept, Connection, DialOptions, Direction, Listener, StreamTransport
 from ...errors import InvalidMultiaddr, ListenError
 from ...identity import PeerId
 from ...multiaddr import Multiaddr
-from ...upgrader import StreamTransport
 from ..inbound import InboundUpgrades
 from ..tcp.connection import SocketConnection
 
@@ -70,7 +69,7 @@ class Unix(StreamTransport):
     def can_listen(self, addr: Multiaddr) -> bool:
         return self.can_dial(addr)
 
-    async def dial(self, addr: Multiaddr, peer: PeerId | None) -> Connection:
+    async def dial(self, addr: Multiaddr, peer: PeerId | None, options: DialOptions = DialOptions()) -> Connection:
         path, loop, memory = _path(addr), asyncio.get_running_loop(), self._receive_memory()
         sock = _socket()
         try:
@@ -82,11 +81,11 @@ class Unix(StreamTransport):
         except BaseException:
             sock.close()
             raise
-        return await self.upgrader.upgrade_outbound(raw, peer)
+        return await self.context.upgrader.upgrade(raw, Direction.OUTBOUND, role=options.role, peer=peer)
 
     async def listen(self, addr: Multiaddr, accept: Accept) -> Listener:
         config, path = self._config, _path(addr)
-        upgrades = InboundUpgrades(addr, self.upgrader.upgrade_inbound, accept, limit=config.max_pending_inbound)
+        upgrades = InboundUpgrades(addr, self.context.upgrader, accept, limit=config.max_pending_inbound)
         try:
             listener = UnixListener(addr, _bind(path, config.mode), path, upgrades)
             await listener.start(self._receive_memory(), config.backlog)

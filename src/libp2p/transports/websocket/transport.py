@@ -20,15 +20,22 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
-from ...connection import Accept, Connection, Listener, RawConnection
+from ...connection import (
+    Accept,
+    Connection,
+    DialOptions,
+    Direction,
+    Listener,
+    RawConnection,
+    StreamTransport,
+)
 from ...errors import InvalidInput, ListenError
 from ...identity import PeerId
 from ...io import time_limit
 from ...multiaddr import Multiaddr, from_socket_address, ip_of
-from ...upgrader import StreamTransport
 from ..addresses import reachable_addrs
 from ..inbound import InboundUpgrades
-from ..tcp.ports import Lease, Opening, ports_of
+from ..tcp.ports import Lease, Opening, TcpPorts
 from ..tcp.transport import connect
 from .address import WsAddress, parse_address, read_address
 
@@ -100,34 +107,41 @@ class WebSocket(StreamTransport):
     def can_listen(self, addr: Multiaddr) -> bool:
         return addr.peer_id_text is None and self.can_dial(addr)
 
-    async def dial(self, addr: Multiaddr, peer: PeerId | None) -> Connection:
-        address = parse_address(addr)
-        raw = await connect(address.target, ports_of(self.upgrader).memory(), timeout=self._config.connect_timeout)
+    async def dial(self, addr: Multiaddr, peer: PeerId | None, options: DialOptions = DialOptions()) -> Connection:
+        address, context = parse_address(addr), self.context
+        memory = context.shared(TcpPorts).memory()
+        raw = await connect(address.target, memory, timeout=self._config.connect_timeout)
         try:
             async with time_limit("WebSocket handshake", self._config.handshake_timeout):
                 connection = await self._open(raw, address, addr.without_peer())
         except BaseException:
             raw.abort()
             raise
-        return await self.upgrader.upgrade_outbound(connection, peer)
+        return await context.upgrader.upgrade(connection, Direction.OUTBOUND, role=options.role, peer=peer)
 
     async def listen(self, addr: Multiaddr, accept: Accept) -> Listener:
-        address, config = parse_address(addr), self._config
+        address, config, context = parse_address(addr), self._config, self.context
         if address.secure and config.server_tls is None:
             raise ListenError(addr, "there is no certificate for it: WebSocketConfig.server_tls")
 
-        async def upgrade(raw: RawConnection) -> Connection:
+        async def prepare(raw: RawConnection) -> RawConnection:
             try:
                 async with time_limit("WebSocket handshake", config.handshake_timeout):
-                    connection = await self._accept(raw, address)
+                    return await self._accept(raw, address)
             except BaseException as error:
                 raw.abort(error if isinstance(error, Exception) else None)
                 raise
-            return await self.upgrader.upgrade_inbound(connection)
 
-        upgrades = InboundUpgrades(addr, upgrade, accept, limit=config.max_pending_inbound, suffix=address.kind)
+        upgrades = InboundUpgrades(
+            addr,
+            context.upgrader,
+            accept,
+            limit=config.max_pending_inbound,
+            prepare=prepare,
+            suffix=address.kind,
+        )
         opening = Opening.TLS if address.secure else Opening.HTTP
-        lease = await ports_of(self.upgrader).listen(
+        lease = await context.shared(TcpPorts).listen(
             addr, address.target, opening, upgrades.take, backlog=config.backlog, reuse=True
         )
         return WsListener(lease, upgrades, address.form)
