@@ -21,12 +21,10 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from ..transports.quic.datagrams import DatagramReceiver, DatagramSocket, Received, SocketAddress
-
-if TYPE_CHECKING:
-    from .network import Node, Road
+from .links import Road
 
 MAX_SEGMENTS = 64
 """Datagrams at most in one batch (Linux: UDP_GRO_CNT_MAX)."""
@@ -53,12 +51,14 @@ class Flow(NamedTuple):
     target: SocketAddress
 
 
-class Lane:
-    """The datagrams on one road: one timer for all, set for the first that arrives."""
+class DatagramQueue:
+    """The datagrams on one road, which leads to the machine that has `ports`: one timer for all, set for the first that
+    arrives.
+    """
 
-    def __init__(self, road: Road, target: Node, dice: random.Random) -> None:
+    def __init__(self, road: Road, ports: UdpPorts, dice: random.Random) -> None:
         self._road = road
-        self._target = target
+        self._ports = ports
         self._dice = dice
         self._under_way: list[tuple[float, int, bytes, Flow]] = []  # a heap
         self._waiting: deque[tuple[float, int]] = deque()  # when a datagram leaves the queue, and its size
@@ -76,9 +76,8 @@ class Lane:
         for data in datagrams:
             if len(data) > room or self._full(now):
                 continue
-            left = max(now, road.busy_until)
+            left = road.busy(len(data), now)
             if link.bandwidth is not None:
-                left = road.busy_until = left + len(data) / link.bandwidth
                 self._waiting.append((left, len(data)))
                 self._bytes_waiting += len(data)
             if link.loss and dice.random() < link.loss:
@@ -131,7 +130,7 @@ class Lane:
         arrived: dict[SimulatedSocket, list[Received]] = {}
         for flow, batch in _batches(self._pop(now)):
             ip, port = flow.target[:2]
-            if (socket := self._target.ports.find(ip, port)) is not None:
+            if (socket := self._ports.find(ip, port)) is not None:
                 data = batch[0] if len(batch) == 1 else b"".join(batch)
                 local_ip = ip if socket.is_wildcard else None
                 arrived.setdefault(socket, []).append(Received(data, len(batch[0]), flow.source, local_ip))
@@ -167,17 +166,17 @@ def _joins(batch: list[bytes], data: bytes) -> bool:
 class SimulatedSocket(DatagramSocket):
     """A UDP socket of a simulated machine. Made by `UdpPorts.open`."""
 
-    def __init__(self, node: Node, ip: str, port: int) -> None:
+    def __init__(self, ports: UdpPorts, ip: str, port: int) -> None:
         self.addr = socket_address(ip, port)
         self.port = port
         """The port that others see, which a rebinding changes."""
-        self._node = node
+        self._ports = ports
         self._closed = False
         self._receiver: DatagramReceiver | None = None
 
     def local_ips(self) -> Sequence[str]:
         ip = self.addr[0]
-        return [own for own in self._node.ips if own == ip or (self.is_wildcard and _version(own) == _version(ip))]
+        return [own for own in self._ports.ips if own == ip or (self.is_wildcard and _version(own) == _version(ip))]
 
     def attach(self, receiver: DatagramReceiver) -> None:
         if not self._closed:
@@ -195,13 +194,13 @@ class SimulatedSocket(DatagramSocket):
         source_ip = self._source(addr[0], local_ip)
         if source_ip is not None and not self._closed:
             flow = Flow(socket_address(source_ip, self.port), socket_address(addr[0], addr[1]))
-            self._node.network.send_datagrams(self._node, datagrams, flow)
+            self._ports.send(datagrams, flow)
         return True
 
     def close(self) -> None:
         self._closed = True
         self._receiver = None
-        self._node.ports.release(self)
+        self._ports.release(self)
 
     def deliver(self, batches: Sequence[Received]) -> None:
         """These have come for this socket."""
@@ -213,15 +212,19 @@ class SimulatedSocket(DatagramSocket):
             return None
         if not self.is_wildcard:
             return self.addr[0]
-        ips = [ip for ip in self._node.ips if _version(ip) == _version(target) and local_ip in (None, ip)]
+        ips = [ip for ip in self._ports.ips if _version(ip) == _version(target) and local_ip in (None, ip)]
         return ips[0] if ips else None
 
 
 class UdpPorts:
-    """The UDP ports of one machine: who is bound to which, as the machine and as others see it."""
+    """The UDP ports of one machine, which has `ips`: who is bound to which, as the machine and as others see it.
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    What its sockets send goes to `send`.
+    """
+
+    def __init__(self, ips: Sequence[str], send: Callable[[Sequence[bytes], Flow], None]) -> None:
+        self.ips = ips
+        self.send = send
         self._sockets: dict[tuple[str, int], SimulatedSocket] = {}  # by IP and port; also the ports of dead mappings
         self._next = 0
 
@@ -231,12 +234,12 @@ class UdpPorts:
         Raises `OSError`: EADDRNOTAVAIL where the IP is not the machine's, EADDRINUSE where another has the port.
         """
         ip, port = addr[:2]
-        if not any(ip in (own, _any(own)) for own in self._node.ips):
-            raise OSError(errno.EADDRNOTAVAIL, f"{ip} is no address of {self._node!r}")
+        if not any(ip in (own, _any(own)) for own in self.ips):
+            raise OSError(errno.EADDRNOTAVAIL, f"{ip} is no address of the machine {' '.join(self.ips)}")
         port = port or self._free(ip)
         if self._taken(ip, port):
             raise OSError(errno.EADDRINUSE, f"port {port} of {ip} is in use")
-        socket = self._sockets[ip, port] = SimulatedSocket(self._node, ip, port)
+        socket = self._sockets[ip, port] = SimulatedSocket(self, ip, port)
         return socket
 
     def find(self, ip: str, port: int) -> SimulatedSocket | None:
@@ -275,7 +278,7 @@ class UdpPorts:
     def _taken(self, ip: str, port: int) -> bool:
         if ip != _any(ip):
             return (ip, port) in self._sockets or (_any(ip), port) in self._sockets
-        return any((own, port) in self._sockets for own in (ip, *self._node.ips) if _any(own) == ip)
+        return any((own, port) in self._sockets for own in (ip, *self.ips) if _any(own) == ip)
 
 
 def socket_address(ip: str, port: int) -> SocketAddress:

@@ -1,4 +1,4 @@
-"""The links of the simulated network: how long what is sent is under way, in which order it arrives, and what a cut does.
+"""The links of the simulated network: how long what is sent is under way, in which order it arrives, what a cut does.
 
     connection -> Carrier -> Road (bandwidth, shared) -> Arrivals (all that is under way, one timer) -> the other end
 
@@ -78,16 +78,20 @@ class Arrivals:
         self._heap: list[tuple[float, int, Carrier, Callable[[], None] | None]] = []
         self._counter = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def add(self, when: float, carrier: Carrier, arrive: Callable[[], None] | None) -> None:
         """Have `carrier` deliver `arrive` at `when`, not before the next turn of the loop."""
+        if self._closed:
+            return
         self._counter += 1  # what arrives at the same instant does so in the order of sending
         heappush(self._heap, (when, self._counter, carrier, arrive))
         if self._timer is None or when < self._timer.when():
             self._set_timer()
 
-    def clear(self) -> None:
-        """Drop all that is under way."""
+    def close(self) -> None:
+        """Drop all that is under way, and what is sent later."""
+        self._closed = True
         self._heap.clear()
         self._set_timer()
 

@@ -9,6 +9,7 @@ import pytest
 
 from libp2p.errors import ListenError, StageTimeout
 from libp2p.multiaddr import Multiaddr
+from libp2p.testing.conformance.one_end import Transcript
 from libp2p.testing.loop import run
 from libp2p.testing.network import Link, Network, Node
 from libp2p.testing.transports import AcceptAll, RawUpgrader, context
@@ -158,6 +159,44 @@ async def test_the_end_of_the_network_leaves_no_timer() -> None:
         a.send((b"never arrives",))
         await a.close()
         b.abort()
+
+
+async def test_order_survives_cuts() -> None:
+    async with Network(link=Link(latency=1)) as network:
+        left, right = network.node("10.0.0.1"), network.node("10.0.0.2")
+        a, b = await join(left, right)
+        start = now()
+        for step, text in enumerate((b"before ", b"while cut ", b"while healing ", b"cut again ", b"healed")):
+            if step in (1, 3):
+                network.cut(left, right)
+            elif step:
+                network.heal(left, right)
+            await asyncio.sleep(0.3)
+            a.send((text,))
+            await asyncio.sleep(0.1)
+        assert await b.readexactly(47) == b"before while cut while healing cut again healed"
+        assert now() - start == pytest.approx(4 * 0.4 + 0.3 + 1), "all but the first are sent again at the last healing"
+        end(a, b)
+
+
+async def test_nothing_arrives_within_the_call_that_sends_or_answers_it() -> None:
+    async with Network() as network:
+        a, b = await join(network.node("10.0.0.1"), network.node("10.0.0.2"))
+        told: list[str] = []
+
+        class Echo(Transcript):
+            def data_received(self, data: memoryview) -> None:
+                told.append("arrived")
+                b.send((data,))
+                told.append("answered")
+
+        b.attach(Echo())
+        a.send((b"x",))
+        assert not told
+        asyncio.get_running_loop().call_soon(told.append, "a turn")
+        assert await a.readexactly(1) == b"x"
+        assert told == ["a turn", "arrived", "answered"]
+        end(a, b)
 
 
 async def test_a_link_can_change() -> None:
