@@ -6,7 +6,8 @@
     │   ├── InvalidMultiaddr
     │   ├── InvalidPeerId
     │   ├── InvalidKey                    malformed, unsupported or too weak
-    │   └── InvalidRecord                 envelope or peer record: malformed, forged or for another peer
+    │   ├── InvalidCid                    text or bytes that are no CID, or no multihash
+    │   └── InvalidRecord                 envelope, peer or DHT record: malformed, forged or for another peer
     ├── ResolveError                      a /dns* name could not be turned into addresses
     ├── LocalProtocolError                the caller did what the protocol or the object's state forbids
     │   ├── StreamClosed                  writing behind close_write(), reading behind close()
@@ -22,6 +23,7 @@
     ├── ConnectionClosed                  the connection is gone; says why, and who closed it
     ├── StreamReset                       the stream was reset; code, and by whom
     ├── DialError                         no address led to the peer; holds the error of each
+    ├── RoutingError                      no peer, provider or value was found, or nobody took what was to be stored
     └── ListenError                       an address could not be listened on
 
 Where another implementation's error is the cause it is chained (`__cause__`).
@@ -33,6 +35,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, TypeVar
 
 from .ground_errors import (
+    InvalidCid,
     InvalidInput,
     InvalidKey,
     InvalidMultiaddr,
@@ -52,6 +55,7 @@ __all__ = [
     "DialError",
     "HandshakeError",
     "IncompleteRead",
+    "InvalidCid",
     "InvalidInput",
     "InvalidKey",
     "InvalidMultiaddr",
@@ -67,6 +71,7 @@ __all__ = [
     "ProtocolNotSupported",
     "RemoteProtocolError",
     "ResolveError",
+    "RoutingError",
     "StageTimeout",
     "StreamClosed",
     "StreamReset",
@@ -205,3 +210,7 @@ class ListenError(Libp2pError):
     def __init__(self, address: Multiaddr, reason: str) -> None:
         super().__init__(f"cannot listen on {address}: {reason}")
         self.address = address
+
+
+class RoutingError(Libp2pError):
+    """A router found no peer, provider or value, or nobody took what was to be stored; says why as far as is known."""

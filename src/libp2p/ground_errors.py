@@ -30,8 +30,12 @@ class InvalidKey(InvalidInput):
     """A key that is malformed, of an unknown type, or weaker than this package accepts."""
 
 
+class InvalidCid(InvalidInput):
+    """Text or bytes that are no CID, or no multihash."""
+
+
 class InvalidRecord(InvalidInput):
-    """A signed envelope or peer record that is malformed, not validly signed, or speaks for another peer."""
+    """A signed envelope, peer record, or record of a DHT that is malformed, forged, expired, or for another peer."""
 
 
 class ResolveError(Libp2pError):

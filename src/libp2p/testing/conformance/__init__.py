@@ -10,6 +10,7 @@ no time on a virtual-time loop (`libp2p.testing.loop.run`), and little on a real
 from .byte_streams import ByteStreamSuite
 from .connections import ConnectionSuite, MuxerSuite
 from .raw_connections import RawConnectionSuite
+from .record_stores import RecordStoreSuite
 from .security import SecurityProtocolSuite
 from .streams import MuxedStreamSuite, StreamSuite
 from .transports import TransportSuite
@@ -20,6 +21,7 @@ __all__ = [
     "MuxedStreamSuite",
     "MuxerSuite",
     "RawConnectionSuite",
+    "RecordStoreSuite",
     "SecurityProtocolSuite",
     "StreamSuite",
     "TransportSuite",
