@@ -15,6 +15,7 @@ from .net import (
     is_unspecified,
 )
 from .protocols import PROTOCOLS, Protocol, protocol_named
+from .reach import Reach, may_share, reach_of, reach_of_ip, reach_of_remote
 from .resolve import NameLookup, Resolver, ResolverConfig, SystemLookup
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Multiaddr",
     "NameLookup",
     "Protocol",
+    "Reach",
     "Resolver",
     "ResolverConfig",
     "SystemLookup",
@@ -38,5 +40,9 @@ __all__ = [
     "is_public",
     "is_relayed",
     "is_unspecified",
+    "may_share",
     "protocol_named",
+    "reach_of",
+    "reach_of_ip",
+    "reach_of_remote",
 ]

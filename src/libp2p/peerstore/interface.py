@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 from ..identity import PeerId, PublicKey
-from ..multiaddr import Multiaddr
+from ..multiaddr import Multiaddr, Reach
 
 ADDRESS_TTL = 3600.0
 """An address without better knowledge."""
@@ -43,11 +43,19 @@ class PeerStore(ABC):
     """What is known of peers. Every method is harmless for a peer that is not known, and returns what is empty."""
 
     @abstractmethod
-    def add_addrs(self, peer: PeerId, addrs: Iterable[Multiaddr], ttl: float) -> None:
+    def add_addrs(self, peer: PeerId, addrs: Iterable[Multiaddr], ttl: float, *, told: Reach | None = None) -> None:
         """Add addresses for `ttl` seconds; never shortens the life of one that is known.
 
         A `/p2p/<peer>` at the end is left out; addresses that lead to another peer, and empty ones, are skipped.
+
+        `told` says how far away the peer is from whom we have them: those that it must not lead us to are skipped
+        (`multiaddr.may_share`), and a dial judges the others again. None is for what no peer could make up: what the
+        user gave, and where a connection has led.
         """
+
+    @abstractmethod
+    def told_over(self, peer: PeerId, addr: Multiaddr) -> Reach | None:
+        """How far away the nearest peer is that told us of a known address; None where it is not by hearsay."""
 
     @abstractmethod
     def set_addrs(self, peer: PeerId, addrs: Iterable[Multiaddr], ttl: float) -> None:
@@ -70,8 +78,10 @@ class PeerStore(ABC):
         """Forget the peer's addresses and its signed record."""
 
     @abstractmethod
-    def consume_peer_record(self, envelope: bytes, ttl: float, *, expected_peer: PeerId | None = None) -> bool:
-        """Verify a signed peer record and store its addresses for `ttl` seconds.
+    def consume_peer_record(
+        self, envelope: bytes, ttl: float, *, told: Reach = Reach.PUBLIC, expected_peer: PeerId | None = None
+    ) -> bool:
+        """Verify a signed peer record and store its addresses for `ttl` seconds; `told` is as for `add_addrs`.
 
         False, and nothing stored, where a record with a higher `seq` is known. The same `seq` again renews the times
         to live. Addresses that an older record held and this one does not are dropped, unless in use by a connection.

@@ -23,7 +23,7 @@ from types import MappingProxyType
 
 from ..errors import InvalidKey, LimitExceeded
 from ..identity import PeerId, PublicKey
-from ..multiaddr import Multiaddr
+from ..multiaddr import Multiaddr, Reach, may_share
 from ..records import PeerRecord
 from .interface import CONNECTED_ADDR_TTL, MetadataValue, PeerStore
 
@@ -51,6 +51,7 @@ class _Addr:
     ttl: float
     expiry: float
     certified: bool
+    told: Reach | None
 
     @property
     def held(self) -> bool:
@@ -159,22 +160,23 @@ class MemoryPeerStore(PeerStore):
 
     # -- addresses --
 
-    def add_addrs(self, peer: PeerId, addrs: Iterable[Multiaddr], ttl: float) -> None:
-        if ttl > 0 and (encoded := _encode(peer, addrs)):
+    def add_addrs(self, peer: PeerId, addrs: Iterable[Multiaddr], ttl: float, *, told: Reach | None = None) -> None:
+        if ttl > 0 and (encoded := _encode(peer, addrs, told)):
             entry = self._known_or_new(peer)
-            self._add(entry, encoded, ttl, certified=False)
+            self._add(entry, encoded, ttl, told, certified=False)
             self._written(peer, entry)
 
-    def _add(self, entry: _Peer, addrs: Iterable[bytes], ttl: float, *, certified: bool) -> None:
+    def _add(self, entry: _Peer, addrs: Iterable[bytes], ttl: float, told: Reach | None, *, certified: bool) -> None:
         expiry = self._clock() + ttl
         for encoded in addrs:
             known = entry.addrs.get(encoded)
             if known is None:
-                entry.put(encoded, _Addr(ttl, expiry, certified), self._config.max_addrs_per_peer)
+                entry.put(encoded, _Addr(ttl, expiry, certified, told), self._config.max_addrs_per_peer)
             else:
                 known.ttl = max(known.ttl, ttl)
                 known.expiry = max(known.expiry, expiry)
                 known.certified = known.certified or certified
+                known.told = None if known.told is None or told is None else min(known.told, told)
 
     def set_addrs(self, peer: PeerId, addrs: Iterable[Multiaddr], ttl: float) -> None:
         encoded = _encode(peer, addrs)
@@ -185,7 +187,7 @@ class MemoryPeerStore(PeerStore):
         for addr in encoded:
             known = entry.addrs.get(addr)
             if ttl > 0:
-                new = _Addr(ttl, expiry, known.certified if known else False)
+                new = _Addr(ttl, expiry, known.certified if known else False, None)
                 entry.put(addr, new, self._config.max_addrs_per_peer)
             elif known is not None:
                 del entry.addrs[addr]
@@ -200,7 +202,8 @@ class MemoryPeerStore(PeerStore):
             if addr.ttl != old_ttl:
                 continue
             if new_ttl > 0:
-                entry.put(encoded, _Addr(new_ttl, expiry, addr.certified), self._config.max_addrs_per_peer)
+                new = _Addr(new_ttl, expiry, addr.certified, addr.told)
+                entry.put(encoded, new, self._config.max_addrs_per_peer)
             else:
                 del entry.addrs[encoded]
         self._written(peer, entry)
@@ -211,6 +214,11 @@ class MemoryPeerStore(PeerStore):
             return []
         ordered = sorted(entry.addrs, key=lambda encoded: not entry.addrs[encoded].certified)
         return [Multiaddr.from_bytes(encoded) for encoded in ordered]
+
+    def told_over(self, peer: PeerId, addr: Multiaddr) -> Reach | None:
+        entry = self._known(peer)
+        known = entry.addrs.get(addr.without_peer().to_bytes()) if entry is not None else None
+        return known.told if known is not None else None
 
     def certified_addrs(self, peer: PeerId) -> list[Multiaddr]:
         entry = self._known(peer)
@@ -223,13 +231,15 @@ class MemoryPeerStore(PeerStore):
             entry.addrs.clear()
             self._written(peer, entry)
 
-    def consume_peer_record(self, envelope: bytes, ttl: float, *, expected_peer: PeerId | None = None) -> bool:
+    def consume_peer_record(
+        self, envelope: bytes, ttl: float, *, told: Reach = Reach.PUBLIC, expected_peer: PeerId | None = None
+    ) -> bool:
         record = PeerRecord.open(envelope, expected_peer=expected_peer)
         peer = record.peer_id
         entry = self._known(peer)
         if entry is not None and record.seq < entry.seq:
             return False
-        addrs = _encode(peer, record.addrs) if ttl > 0 else []
+        addrs = _encode(peer, record.addrs, told) if ttl > 0 else []
         if entry is None:
             if not addrs:
                 return True
@@ -241,7 +251,7 @@ class MemoryPeerStore(PeerStore):
                 if not addr.held:
                     del entry.addrs[encoded]
         entry.record, entry.seq = bytes(envelope), record.seq
-        self._add(entry, addrs, ttl, certified=True)
+        self._add(entry, addrs, ttl, told, certified=True)
         self._written(peer, entry)
         return True
 
@@ -336,12 +346,16 @@ class MemoryPeerStore(PeerStore):
         return expired
 
 
-def _encode(peer: PeerId, addrs: Iterable[Multiaddr]) -> list[bytes]:
-    """The addresses as they are stored: without the peer's own id; none of other peers, none empty."""
+def _encode(peer: PeerId, addrs: Iterable[Multiaddr], told: Reach | None = None) -> list[bytes]:
+    """The addresses as they are stored: without the peer's own id; none of other peers, none empty, and none that who
+    told us must not lead us to.
+    """
     encoded = []
     for addr in addrs:
         target = addr.peer_id_text
         if target is not None and target != str(peer):
+            continue
+        if told is not None and not may_share(addr, told):
             continue
         if stored := addr.without_peer().to_bytes():
             encoded.append(stored)

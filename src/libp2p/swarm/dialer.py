@@ -14,7 +14,7 @@ from ..connection import Connection, Transport
 from ..errors import DialError, InvalidMultiaddr, Libp2pError, ResolveError
 from ..identity import PeerId
 from ..io import time_limit
-from ..multiaddr import Multiaddr, Resolver
+from ..multiaddr import Multiaddr, Reach, Resolver, ip_of, may_share
 from .backoff import Backoff
 from .ranking import Ranked, rank
 
@@ -50,11 +50,13 @@ class Dialer:
         config: DialerConfig,
         *,
         own_addrs: Callable[[], Iterable[Multiaddr]],
+        told_over: Callable[[PeerId, Multiaddr], Reach | None],
     ) -> None:
         self._transports = transports
         self._resolver = resolver
         self._config = config
         self._own_addrs = own_addrs
+        self._told_over = told_over
         self._backoff = Backoff()
         self._under_way: dict[object, _Shared] = {}
         self._tasks: set[asyncio.Task[Connection]] = set()  # those under way, and those being cancelled
@@ -148,11 +150,12 @@ class Dialer:
         given: Sequence[Multiaddr],
         errors: dict[Multiaddr, Exception],
     ) -> list[Multiaddr]:
-        """The addresses to dial: names resolved, without those that no transport dials, that are our own, or that rest
-        (those given by the caller never do).
+        """The addresses to dial: names resolved, without those that no transport dials, that are our own, that a peer
+        must not lead us to, or that rest (those given by the caller never do).
         """
         resolved: dict[Multiaddr, None] = {}
         own, wanted = set(self._own_addrs()), set(given)
+        own_ips = {ip for addr in own if (ip := ip_of(addr)) is not None}
         for addr in dict.fromkeys([*given, *known]):
             try:
                 found = await self._resolver.resolve(addr, peer_id_text=str(peer) if peer else None)
@@ -160,10 +163,19 @@ class Dialer:
                 errors[addr] = error
                 continue
             now = asyncio.get_running_loop().time()
+            told = None if peer is None or addr in wanted else self._told_over(peer, addr)
             for candidate in found:
                 bare = candidate.without_peer()
                 if bare in own:
                     errors[candidate] = Libp2pError("this host itself listens there")
+                elif told is not None and not may_share(candidate, told, own=own_ips):
+                    errors[candidate] = Libp2pError(
+                        f"a {told.name.lower()} peer named {addr}: it must not lead us there"
+                    )
+                elif _is_path(candidate) and not _is_path(addr):
+                    errors[candidate] = Libp2pError(
+                        f"{addr} resolves to it: names lead to hosts, not into this machine"
+                    )
                 elif self.transport_for(bare) is None:
                     errors[candidate] = Libp2pError("no transport of this host dials it")
                 elif addr not in wanted and (until := self._backoff.rests_until((peer, bare), now)) is not None:
@@ -193,6 +205,10 @@ class Dialer:
     def max_parallel(self) -> int:
         """Addresses of one peer that are tried at the same time."""
         return self._config.max_parallel
+
+
+def _is_path(addr: Multiaddr) -> bool:
+    return addr.head is not None and addr.head.name in ("unix", "memory")
 
 
 class _Race:

@@ -68,7 +68,11 @@ class Swarm:
         self._on_stream = on_stream
         self._config = config or SwarmConfig()
         self._dialer = Dialer(
-            self._transports, context.resolver, self._config.dialer, own_addrs=lambda: self.listen_addrs
+            self._transports,
+            context.resolver,
+            self._config.dialer,
+            own_addrs=lambda: self.listen_addrs,
+            told_over=peerstore.told_over,
         )
         self._listeners: list[Listener] = []
         self._connections: dict[PeerId, list[Connection]] = {}

@@ -19,7 +19,6 @@ from libp2p.host.identify import (
     PeerIdentified,
     PeerUpdated,
 )
-from libp2p.host.identify.service import _leads_there
 from libp2p.host.identify.wire import encode
 from libp2p.host.ping import ping
 from libp2p.identity import PrivateKey
@@ -281,23 +280,3 @@ async def test_the_record_is_sealed_once_per_change_with_a_rising_seq(pair: Pair
             await listener.swarm.listen(Multiaddr("/memory/0"))
             assert len(info.listen_addrs) == n + 1
         assert records[0] < records[1] < records[2]
-
-
-@pytest.mark.parametrize(
-    ("remote", "kept"),
-    [
-        ("/ip4/127.0.0.1/tcp/1", "loopback lan public relayed"),
-        ("/ip4/10.0.0.7/tcp/1", "lan public relayed"),
-        ("/ip4/8.8.8.8/tcp/1", "public relayed"),
-        ("/memory/7", "loopback lan public relayed"),
-    ],
-)
-def test_addresses_that_cannot_mean_the_peer_are_not_taken(remote: str, kept: str) -> None:
-    addrs = {
-        "loopback": "/ip4/127.0.0.1/tcp/4001",
-        "lan": "/ip4/10.0.0.9/tcp/4001",
-        "public": "/ip4/9.9.9.9/tcp/4001",
-        "relayed": "/dns4/example.com/tcp/4001",
-    }
-    taken = [name for name, addr in addrs.items() if _leads_there(Multiaddr(addr), Multiaddr(remote))]
-    assert " ".join(taken) == kept

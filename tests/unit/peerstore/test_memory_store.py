@@ -5,7 +5,7 @@ import pytest
 
 from libp2p.errors import InvalidKey, InvalidRecord, LimitExceeded
 from libp2p.identity import KeyType, PeerId, PrivateKey
-from libp2p.multiaddr import Multiaddr
+from libp2p.multiaddr import Multiaddr, Reach
 from libp2p.peerstore import (
     ADDRESS_TTL,
     CONNECTED_ADDR_TTL,
@@ -27,6 +27,7 @@ def addr_number(number):
 
 
 A, B, C, D = map(peer_number, range(1, 5))
+EXAMPLE = Reach.EXAMPLE
 X, Y, Z = map(addr_number, range(1, 4))
 KEY = PrivateKey.generate()
 
@@ -150,7 +151,7 @@ def test_addresses_of_one_peer_are_bounded(make_store, clock):
 
 def test_certified_addresses_outlast_hearsay(make_store):
     store = make_store(max_addrs_per_peer=2)
-    store.consume_peer_record(record(1, X), 10)
+    store.consume_peer_record(record(1, X), 10, told=EXAMPLE)
     store.add_addrs(KEY.peer_id, [Y, Z], 1000)
     assert store.addrs(KEY.peer_id)[0] == X
     assert store.certified_addrs(KEY.peer_id) == [X]
@@ -159,16 +160,16 @@ def test_certified_addresses_outlast_hearsay(make_store):
 def test_peer_record_with_the_highest_seq_wins(store, clock):
     peer = KEY.peer_id
     store.add_addrs(peer, [Z], 100)
-    assert store.consume_peer_record(record(5, X, Y), 100)
+    assert store.consume_peer_record(record(5, X, Y), 100, told=EXAMPLE)
     assert store.addrs(peer) == [X, Y, Z]
     assert store.certified_addrs(peer) == [X, Y]
     assert store.peer_record(peer) == record(5, X, Y)
-    assert not store.consume_peer_record(record(4, Z), 100)
+    assert not store.consume_peer_record(record(4, Z), 100, told=EXAMPLE)
     assert store.certified_addrs(peer) == [X, Y]
-    assert store.consume_peer_record(record(6, Y), 100)
+    assert store.consume_peer_record(record(6, Y), 100, told=EXAMPLE)
     assert store.addrs(peer) == [Y, Z]  # X was only in the older record
     clock.now += 90
-    assert store.consume_peer_record(record(6, Y), 100)  # the same again: lives longer
+    assert store.consume_peer_record(record(6, Y), 100, told=EXAMPLE)  # the same again: lives longer
     clock.now += 90
     assert store.addrs(peer) == [Y]
     assert store.peer_record(peer) == record(6, Y)
@@ -178,26 +179,26 @@ def test_peer_record_with_the_highest_seq_wins(store, clock):
 
 def test_addresses_in_use_survive_a_newer_record(store):
     peer = KEY.peer_id
-    store.consume_peer_record(record(1, X, Y), 100)
+    store.consume_peer_record(record(1, X, Y), 100, told=EXAMPLE)
     store.set_addrs(peer, [X], CONNECTED_ADDR_TTL)
     assert store.certified_addrs(peer) == [X, Y]
-    store.consume_peer_record(record(2, Z), 100)
+    store.consume_peer_record(record(2, Z), 100, told=EXAMPLE)
     assert store.addrs(peer) == [Z, X]
     assert store.certified_addrs(peer) == [Z]
 
 
 def test_bad_records_change_nothing(store):
     with pytest.raises(InvalidRecord):
-        store.consume_peer_record(record(1, X)[:-1], 100)
+        store.consume_peer_record(record(1, X)[:-1], 100, told=EXAMPLE)
     with pytest.raises(InvalidRecord, match="expected one of"):
-        store.consume_peer_record(record(1, X), 100, expected_peer=A)
-    assert store.consume_peer_record(record(1), 100)
-    assert store.consume_peer_record(record(1, X), 0)
+        store.consume_peer_record(record(1, X), 100, told=EXAMPLE, expected_peer=A)
+    assert store.consume_peer_record(record(1), 100, told=EXAMPLE)
+    assert store.consume_peer_record(record(1, X), 0, told=EXAMPLE)
     assert store.peers() == []
 
 
 def test_clear_addrs_forgets_the_record(store):
-    store.consume_peer_record(record(1, X), 100)
+    store.consume_peer_record(record(1, X), 100, told=EXAMPLE)
     store.set_protocols(KEY.peer_id, ["/p"])
     store.clear_addrs(KEY.peer_id)
     assert store.peer_record(KEY.peer_id) is None

@@ -34,7 +34,13 @@ class Dials:
 
     def __init__(self, fake: Any, plans: dict[Multiaddr, Any], own: tuple[Multiaddr, ...] = (), **config: Any) -> None:
         self.transport = fake.transport({str(addr): plan for addr, plan in plans.items()})
-        self.dialer = Dialer([self.transport], Resolver(lookup=Lookup()), DialerConfig(**config), own_addrs=lambda: own)
+        self.dialer = Dialer(
+            [self.transport],
+            Resolver(lookup=Lookup()),
+            DialerConfig(**config),
+            own_addrs=lambda: own,
+            told_over=lambda *_: None,
+        )
         self.peer = fake.key.public_key.peer_id
         self.finished: list[Connection] = []
 

@@ -8,8 +8,9 @@ Rules:
 - What a peer says is stored for the peer that the connection is proven to lead to, and for no other; its signed record
   only where it signed it itself.
 - A malformed message costs its stream, not the connection.
-- Where a connection does not lead, addresses are not taken from it: over the Internet only public ones, over a local
-  network none of the loopback interface. go-libp2p filters alike.
+- What a peer may lead us to, and what of ours it is told, depends on how far away it is (`multiaddr/reach.py`): no
+  path and no private or loopback address comes from, or goes to, a peer on the Internet. So there is a signed record
+  of ours for each such reach.
 - Addresses live as long as a connection to the peer (the swarm sees to that); those that it no longer names, 2 minutes.
 """
 
@@ -23,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
+from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -30,8 +32,7 @@ from ...connection import Connection, Direction, Stream, StreamErrorCode
 from ...errors import InvalidRecord, Libp2pError, LimitExceeded, MessageTooLarge
 from ...identity import PeerId
 from ...io import time_limit
-from ...multiaddr import Multiaddr
-from ...multiaddr.net import ip_of, is_loopback, is_private, is_public
+from ...multiaddr import Multiaddr, Reach, ip_of, may_share, reach_of_remote
 from ...peerstore import CONNECTED_ADDR_TTL, RECENTLY_CONNECTED_ADDR_TTL, TEMP_ADDR_TTL
 from ...records import PeerRecord
 from ...swarm.events import ConnectionOpened, ListenAddrAdded, ListenAddrRemoved
@@ -110,7 +111,8 @@ class _Own:
 
     protocols: tuple[str, ...]
     addrs: tuple[Multiaddr, ...]
-    record: bytes | None
+    records: dict[Reach, bytes | None]
+    """Our signed record for peers that are so far away; made when the first of them is told."""
 
 
 class Identify:
@@ -210,7 +212,7 @@ class Identify:
 
     def _store_addrs(self, connection: Connection, info: IdentifyInfo, record: bytes | None) -> IdentifyInfo:
         """Put the addresses, those of `record` if it is valid, in the peer store, in place of those before. Returns
-        `info`, without an invalid record.
+        `info` without an invalid record, and without the addresses that this peer must not lead us to.
         """
         store, peer = self._host.peerstore, info.peer
         connected = bool(self._host.connections_to(peer))  # it may have gone while we read
@@ -218,21 +220,23 @@ class Identify:
         store.update_addrs(peer, CONNECTED_ADDR_TTL, TEMP_ADDR_TTL)
         if connection.direction is Direction.OUTBOUND:
             store.add_addrs(peer, [connection.remote_addr], ttl)  # known to work
-        known = set(store.addrs(peer))
+        own = self._own_ips()
+        told = reach_of_remote(connection.remote_addr, own=own)
+        addrs = tuple(addr for addr in info.listen_addrs if may_share(addr, told, own=own))
+        info = replace(info, listen_addrs=addrs)
         taken = False
         if record:
             try:
-                taken = store.consume_peer_record(record, ttl, expected_peer=peer)
+                taken = store.consume_peer_record(record, ttl, told=told, expected_peer=peer)
             except InvalidRecord as error:
                 logger.debug("signed record of %s dropped: %s", peer, error)
                 info = replace(info, signed_peer_record=None)
-        if taken:
-            useless = [addr for addr in store.certified_addrs(peer) if not _leads_there(addr, connection.remote_addr)]
-            store.set_addrs(peer, [addr for addr in useless if addr not in known], 0)
-        else:
-            addrs = [addr for addr in info.listen_addrs if _leads_there(addr, connection.remote_addr)]
-            store.add_addrs(peer, addrs, ttl)
+        if not taken:
+            store.add_addrs(peer, addrs, ttl, told=told)
         return info
+
+    def _own_ips(self) -> set[IPv4Address | IPv6Address]:
+        return {ip for addr in self._host.listen_addrs if (ip := ip_of(addr)) is not None}
 
     # Telling
 
@@ -292,27 +296,30 @@ class Identify:
 
     def _message(self, connection: Connection, own: _Own) -> bytes:
         remote, agent = connection.remote_addr, self._config.agent_version
-        local = is_loopback(remote) or is_loopback(connection.local_addr) or ip_of(remote) is None
+        reach = reach_of_remote(remote, own=self._own_ips())
+        addrs = tuple(addr for addr in own.addrs if may_share(addr, reach))
+        if reach not in own.records:
+            own.records[reach] = self._seal(addrs)
         return encode(
             IdentifyInfo(
                 self._host.id,
                 self._host.key.public_key,
                 protocol_version=self._config.protocol_version,
                 agent_version=_default_agent() if agent is None else agent,
-                listen_addrs=tuple(addr for addr in own.addrs if local or not is_loopback(addr)),
+                listen_addrs=addrs,
                 observed_addr=remote.without_peer(),
                 protocols=own.protocols,
-                signed_peer_record=own.record,
+                signed_peer_record=own.records[reach],
             )
         )
 
     def _current(self) -> _Own:
-        """What we are now: the same object as long as nothing changes. The record is signed once per address set."""
+        """What we are now: the same object as long as nothing changes."""
         protocols = tuple(sorted(self._host.protocols))
         addrs = tuple(self._host.listen_addrs)[: self._config.max_addrs]
         own = self._own
         if own is None or own.addrs != addrs:
-            self._own = _Own(protocols, addrs, self._seal(addrs))
+            self._own = _Own(protocols, addrs, {})
         elif own.protocols != protocols:
             self._own = replace(own, protocols=protocols)
         assert self._own is not None
@@ -345,12 +352,3 @@ class Identify:
             self._inbound[peer] -= 1
             if not self._inbound[peer]:
                 del self._inbound[peer]
-
-
-def _leads_there(addr: Multiaddr, remote: Multiaddr) -> bool:
-    """Whether `addr`, named by the peer at `remote`, can mean that peer to us."""
-    if is_loopback(remote):
-        return True
-    if is_private(remote):
-        return not is_loopback(addr)
-    return is_public(addr) if is_public(remote) else True
