@@ -36,7 +36,7 @@ from ..transports.quic.datagrams import DatagramSocket, OpenSocket, SocketAddres
 from .datagrams import DatagramQueue, Flow, OnDatagram, UdpPorts, socket_address
 from .links import SEGMENT, Arrivals, Carrier, Fate, Link, Road
 
-_HANDSHAKE = 40
+HANDSHAKE = 40
 """Bytes of the segments that open a connection."""
 
 _FIRST_EPHEMERAL_PORT = 49152
@@ -105,23 +105,15 @@ class Network:
         """Open a raw connection. Raises `ConnectionRefusedError`; a machine that is not there never answers."""
         address = host_port(target)
         local_ip = source.ip_like(address.host)
-        loop = asyncio.get_running_loop()
-        node = self._nodes.get(address.host)
-        if node is None:
-            await loop.create_future()
-            raise AssertionError("unreachable")
+        node = await self.find(address.host)
         there, back = self.carrier(source, node), self.carrier(node, source)
-        arrived: asyncio.Future[None] = loop.create_future()
-        answered: asyncio.Future[None] = loop.create_future()
-        there(_HANDSHAKE, partial(_answer, arrived))
-        await arrived
+        await sent(there, HANDSHAKE)
         listener = node.listeners.get(address.port)
-        back(_HANDSHAKE, partial(_answer, answered))
-        if listener is None:
+        answered = sent(back, HANDSHAKE)
+        if not isinstance(listener, InProcessListener):
             await answered
             raise ConnectionRefusedError(f"nobody listens on {target}")
-        port = source.source_port() if local_port is LocalPort.SHARED else source.free_port()
-        local_addr = from_socket_address(local_ip, port)
+        local_addr = source.dial_from(local_ip, local_port)
         window = there.road.link.window
         ours, theirs = pipe(local_addr, target, there=there, back=back, window=window, segment=SEGMENT)
         there.tell, back.tell = partial(_told, ours), partial(_told, theirs)
@@ -148,6 +140,13 @@ class Network:
         if (node := self._nodes.get(target[0])) is not None:
             self._queue(node, node).arrive(data, Flow(socket_address(*source[:2]), socket_address(*target[:2])))
 
+    async def find(self, ip: str) -> Node:
+        """The machine that has the address `ip`; never returns where there is none, as nobody answers from there."""
+        if (node := self._nodes.get(ip)) is None:
+            await asyncio.get_running_loop().create_future()
+            raise AssertionError("unreachable")
+        return node
+
     def road(self, source: Node, target: Node) -> Road:
         """The way from one machine to another."""
         if (road := source.roads.get(target)) is None:
@@ -170,9 +169,21 @@ def _told(connection: MemoryConnection, fate: Fate) -> None:
         connection.abort(ConnectionResetError(f"the link to {connection.remote_addr} was cut"))
 
 
-def _answer(waiting: asyncio.Future[None]) -> None:
-    if not waiting.done():
-        waiting.set_result(None)
+def sent(carrier: Carrier, size: int) -> asyncio.Future[None]:
+    """Send `size` bytes; done when they have arrived."""
+
+    def arrive() -> None:
+        if not arrived.done():
+            arrived.set_result(None)
+
+    arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    carrier(size, arrive)
+    return arrived
+
+
+def is_tcp(addr: Multiaddr) -> bool:
+    """Whether `addr`, with or without /p2p, is /ip4 or /ip6 and /tcp, and nothing else."""
+    return [component.name for component in addr.without_peer()] in (["ip4", "tcp"], ["ip6", "tcp"])
 
 
 class Node:
@@ -183,7 +194,7 @@ class Node:
         self.ips = tuple(str(ip_address(ip)) for ip in ips)
         self.roads: dict[Node, Road] = {}
         self.queues: dict[Node, DatagramQueue] = {}
-        self.listeners: dict[int, InProcessListener] = {}
+        self.listeners: dict[int, Listener] = {}
         self.ports = UdpPorts(self.ips, partial(network.send_datagrams, self))
         self._last_port = _FIRST_EPHEMERAL_PORT - 1
 
@@ -211,9 +222,29 @@ class Node:
         self._last_port += 1
         return self._last_port
 
-    def source_port(self) -> int:
-        """The port to dial from: a listener's, so that peers see one address, as real transports do it."""
-        return next(iter(self.listeners), None) or self.free_port()
+    def dial_from(self, ip: str, local_port: LocalPort) -> Multiaddr:
+        """The address to dial from: by default with a listener's port, so that peers see one address, as real
+        transports do it.
+        """
+        shared = next(iter(self.listeners), None) if local_port is LocalPort.SHARED else None
+        return from_socket_address(ip, shared or self.free_port())
+
+    def bind(self, addr: Multiaddr) -> tuple[int, list[Multiaddr]]:
+        """The port that a listener on `addr`, which may have port 0 or a wildcard host, is to have, and its addresses.
+
+        Raises `ListenError`.
+        """
+        if not is_tcp(addr):
+            raise ListenError(addr, "it is no TCP address")
+        host, port = host_port(addr).host, host_port(addr).port
+        wildcard = ip_address(host).is_unspecified
+        ips = [ip for ip in self.ips if ip == host or (wildcard and ip_address(ip).version == ip_address(host).version)]
+        if not ips:
+            raise ListenError(addr, f"it is no address of {self!r}")
+        port = port or self.free_port()
+        if port in self.listeners:
+            raise ListenError(addr, "it is in use")
+        return port, [from_socket_address(ip, port) for ip in ips]
 
     def close(self) -> None:
         """Cut all roads from here, drop what is on them, and close the UDP sockets."""
@@ -248,30 +279,21 @@ class SimulatedTransport(StreamTransport):
         self._max_pending_inbound = max_pending_inbound
 
     def can_dial(self, addr: Multiaddr) -> bool:
-        return [component.name for component in addr.without_peer()] in (["ip4", "tcp"], ["ip6", "tcp"])
+        return is_tcp(addr)
 
     def can_listen(self, addr: Multiaddr) -> bool:
-        return self.can_dial(addr)
+        return is_tcp(addr)
 
     async def dial(self, addr: Multiaddr, peer: PeerId | None, options: DialOptions = DialOptions()) -> Connection:
-        if not self.can_dial(addr):
+        if not is_tcp(addr):
             raise InvalidMultiaddr(f"{addr} is no TCP address")
         async with time_limit("connect", self._connect_timeout):
             raw = await self._node.network.connect(self._node, addr.without_peer(), options.local_port)
         return await self.context.upgrader.upgrade(raw, Direction.OUTBOUND, role=options.role, peer=peer)
 
     async def listen(self, addr: Multiaddr, accept: Accept) -> Listener:
-        if not self.can_listen(addr):
-            raise ListenError(addr, "it is no TCP address")
-        node, (host, port) = self._node, (host_port(addr).host, host_port(addr).port)
-        wildcard = ip_address(host).is_unspecified
-        ips = [ip for ip in node.ips if ip == host or (wildcard and ip_address(ip).version == ip_address(host).version)]
-        if not ips:
-            raise ListenError(addr, f"it is no address of {node!r}")
-        port = port or node.free_port()
-        if port in node.listeners:
-            raise ListenError(addr, "it is in use")
-        bound = [from_socket_address(ip, port) for ip in ips]
+        node = self._node
+        port, bound = node.bind(addr)
         listener = InProcessListener(
             bound,
             self.context,
