@@ -54,10 +54,11 @@ class Accepted(AcceptAll):
         self.failed.put_nowait(error)
 
 
-def transports() -> tuple[Any, Any]:
+def transports(*, private: bool = False) -> tuple[Any, Any]:
     trusting = ssl.create_default_context(cafile=CERTIFICATE)
     config = WebSocketConfig(server_tls=certificate_context(CERTIFICATE), client_tls=trusting)
     ours = context(upgrader=Hello())
+    ours.is_private = private
     return Tcp().use(ours), WebSocket(config).use(ours)
 
 
@@ -128,6 +129,26 @@ async def test_a_kind_that_is_there_already_is_refused() -> None:
     for one in (again, second):
         await one.close()
     assert is_free(number)
+
+
+@pytest.mark.parametrize("order", [("", "/ws"), ("/tls/ws", ""), ("/ws", "/tls/ws", "")])
+async def test_in_a_private_network_tcp_shares_no_port(order: tuple[str, ...]) -> None:
+    """One nonce in nine begins like an HTTP request or a TLS record."""
+    tcp, websocket = transports(private=True)
+    listeners: list[Any] = []
+    number = 0
+    for kind in order:
+        listen = (websocket if kind else tcp).listen(Multiaddr(f"/ip4/127.0.0.1/tcp/{number}{kind}"), Accepted())
+        if kind == order[-1]:
+            with pytest.raises(ListenError, match="private network TCP shares no port"):
+                await listen
+        else:
+            listeners.append(await listen)
+            number = host_port(listeners[0].addrs[0]).port
+    for listener in listeners:
+        await listener.close()
+    alone = await tcp.listen(Multiaddr(f"/ip4/127.0.0.1/tcp/{number}"), Accepted())
+    await alone.close()
 
 
 async def test_a_listener_that_leaves_takes_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,8 @@ tells which of them it wants:
 Rules:
 - The transports of one host share its ports: they find them in their context.
 - On a port that one transport has for itself nothing is looked at, nor waited for.
+- In a private network a TCP connection begins with a random nonce, which may look like anything: it shares no port.
+  (A WebSocket's secret is within the WebSocket, so the two kinds of those may share one.)
 - What begins otherwise, or not at all, goes to who took the port first, whose own handshake then says what is wrong.
 """
 
@@ -47,6 +49,7 @@ class Opening(Enum):
     """How a connection begins."""
 
     MULTISTREAM = "multistream"
+    NONCE = "a private network's nonce"
     TLS = "TLS"
     HTTP = "HTTP"
 
@@ -80,6 +83,8 @@ class TcpPorts:
             port = self._ports.get(from_socket_address(target.host, target.port))
             if port is not None and opening in port.takers:
                 raise ListenError(addr, os.strerror(errno.EADDRINUSE))
+            if port is not None and Opening.NONCE in (opening, *port.takers):
+                raise ListenError(addr, "in a private network TCP shares no port: its first bytes look like anything")
             if port is None:
                 try:
                     sock = bind(target, reuse=reuse and CAN_SHARE)

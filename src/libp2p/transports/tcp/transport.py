@@ -66,7 +66,7 @@ class Tcp(StreamTransport):
         lease = await context.shared(TcpPorts).listen(
             addr,
             host_port(addr),
-            Opening.MULTISTREAM,
+            Opening.NONCE if context.is_private else Opening.MULTISTREAM,
             upgrades.take,
             backlog=config.backlog,
             reuse=config.reuse_port,
