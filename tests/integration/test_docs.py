@@ -19,7 +19,7 @@ from libp2p.muxers.mplex import MplexConfig
 from libp2p.muxers.yamux import YamuxConfig
 from libp2p.peerstore.memory import PeerStoreConfig
 from libp2p.protocols.perf import PerfConfig
-from libp2p.swarm.dialer import DialerConfig
+from libp2p.swarm.race import DialerConfig
 from libp2p.swarm.swarm import SwarmConfig
 from libp2p.transports.quic import QuicConfig
 from libp2p.transports.tcp import TcpConfig

@@ -16,7 +16,7 @@ from .net import (
 )
 from .protocols import PROTOCOLS, Protocol, protocol_named
 from .reach import Reach, may_share, reach_of, reach_of_ip, reach_of_remote
-from .resolve import NameLookup, Resolver, ResolverConfig, SystemLookup
+from .resolve import NameLookup, Resolver, ResolverConfig, SystemLookup, begins_with_name
 
 __all__ = [
     "PROTOCOLS",
@@ -30,6 +30,7 @@ __all__ = [
     "Resolver",
     "ResolverConfig",
     "SystemLookup",
+    "begins_with_name",
     "from_ip",
     "from_socket_address",
     "host_port",

@@ -264,6 +264,11 @@ class _Run:
         return found
 
 
+def begins_with_name(address: Multiaddr) -> bool:
+    """Whether `address` has to be resolved before it can be dialed."""
+    return _query(address) is not None
+
+
 def _query(address: Multiaddr) -> _Query | None:
     head = address.head
     protocol = None if head is None else _RESOLVABLE.get(head.name)

@@ -20,7 +20,7 @@ from ..events import EventBus
 from ..identity import PeerId
 from ..multiaddr import Multiaddr
 from ..peerstore import CONNECTED_ADDR_TTL, RECENTLY_CONNECTED_ADDR_TTL, PeerStore
-from .dialer import Dialer, DialerConfig
+from .dialer import Dialer
 from .events import (
     ConnectionLost,
     ConnectionOpened,
@@ -30,6 +30,7 @@ from .events import (
     ListenAddrRemoved,
     StreamClosed,
 )
+from .race import DialerConfig
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from libp2p.connection import Connection
+from libp2p.connection import Connection, DialOptions
 from libp2p.errors import DialError, HandshakeError, Libp2pError, ResolveError, StageTimeout
 from libp2p.multiaddr import Multiaddr, Resolver
-from libp2p.swarm.dialer import Dialer, DialerConfig
+from libp2p.swarm.dialer import Dialer
+from libp2p.swarm.race import DialerConfig
 
 A, B, C = (Multiaddr(f"/ip4/8.8.8.{n}/tcp/1") for n in (1, 2, 3))
 SIX = Multiaddr("/ip6/2606:4700::1/tcp/1")
@@ -177,7 +178,7 @@ async def test_at_most_so_many_attempts_at_a_time(fake: Any) -> None:
 
 async def test_the_error_names_what_became_of_every_address(fake: Any) -> None:
     plans = {A: fake.plan(0, ConnectionRefusedError("refused")), B: fake.plan(1, HandshakeError("bad"))}
-    dials = Dials(fake, {**plans, C: fake.plan(100)}, own=(SIX,), dial_timeout=15)
+    dials = Dials(fake, {**plans, C: fake.plan(100)}, own=(SIX,), attempt_timeout=15)
     nameless, broken = Multiaddr("/dns4/none.example/tcp/1"), Multiaddr("/dns4/broken.example/tcp/1")
     with pytest.raises(DialError) as caught:
         await dials(A, B, C, SIX, OTHER, nameless, broken)
@@ -221,8 +222,131 @@ async def test_known_addresses_rest_after_failures_but_given_ones_do_not(fake: A
     assert len(dials.transport.log) == 5, "a success ends the rest"
 
 
-async def test_an_unforeseen_error_is_not_swallowed(fake: Any) -> None:
-    dials = Dials(fake, {A: fake.plan(0, ZeroDivisionError()), B: fake.plan(5)})
-    with pytest.raises(ZeroDivisionError):
-        await dials(A, B)
+@pytest.mark.parametrize("beside", [(), (B,)])
+async def test_an_unforeseen_error_is_one_of_its_address_and_said_once(
+    fake: Any, caplog: pytest.LogCaptureFixture, beside: tuple[Multiaddr, ...]
+) -> None:
+    """A fault in a transport, or in what it uses, ends neither the race nor, unnamed, the caller's `connect`."""
+    dials = Dials(fake, {A: fake.plan(0, ZeroDivisionError()), B: fake.plan(5, OSError("no"))})
+    with pytest.raises(DialError) as caught:
+        await dials(A, *beside)
+    assert isinstance(caught.value.attempts[A], ZeroDivisionError)
+    assert [record.getMessage() for record in caplog.records] == [f"dialing {A} failed"]
+    assert isinstance(caplog.records[0].exc_info, tuple)
+    if beside:
+        dials.transport.plans[str(B)] = fake.plan(1)
+        assert (await dials(A, B)).remote_addr == B
+
+
+@pytest.mark.parametrize("beside", [(), (B,)])
+async def test_an_attempt_that_is_cancelled_from_within_has_failed(fake: Any, beside: tuple[Multiaddr, ...]) -> None:
+    dials = Dials(fake, {A: fake.plan(0, asyncio.CancelledError()), B: fake.plan(5, OSError("no"))})
+    with pytest.raises(DialError, match="cancelled from within"):
+        await dials(A, *beside)
+
+
+class Never:
+    """A resolver of names that never answers, and counts who waits."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.most = 0
+
+    async def addresses(self, name: str, family: Any) -> list[str]:
+        self.waiting += 1
+        self.most = max(self.most, self.waiting)
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self.waiting -= 1
+        raise AssertionError
+
+    async def texts(self, name: str) -> list[str]:
+        return await self.addresses(name, "")
+
+
+NAMES = tuple(Multiaddr(f"/dns4/x{n}.example/tcp/1") for n in range(63))
+
+
+async def test_dead_names_keep_no_address_waiting(fake: Any) -> None:
+    dials, lookup = Dials(fake, {}), Never()
+    dials.dialer._resolver = Resolver(lookup=lookup)
+    start = now()
+    assert (await dials(A, known=NAMES)).remote_addr == A
+    assert now() == start
+    assert (await dials(known=(*NAMES, B))).remote_addr == B
+    assert now() == start
+    assert lookup.most == 8
+    assert not lookup.waiting, "lookups end with the dial"
+
+
+async def test_one_limit_spans_the_whole_dial(fake: Any) -> None:
+    addrs = [Multiaddr(f"/ip4/8.8.4.{n}/tcp/1") for n in range(60)]
+    dials = Dials(fake, {addr: fake.plan(100) for addr in addrs}, max_parallel=3)
+    dials.dialer._resolver = Resolver(lookup=Never())
+    start = now()
+    with pytest.raises(DialError) as caught:
+        await dials(*addrs, *NAMES)
+    assert now() - start == 60
+    assert set(caught.value.attempts) == {*addrs, *NAMES}
+    assert "limit of 60 s" in str(caught.value.attempts[addrs[-1]])
+    assert isinstance(caught.value.attempts[addrs[0]], StageTimeout)
     assert not dials.transport.running
+
+
+async def test_what_a_name_leads_to_is_ranked_with_what_is_there(fake: Any) -> None:
+    """It comes late, and is due by then: it starts beside what is under way."""
+
+    class Slow(Lookup):
+        async def addresses(self, name: str, family: Any) -> list[str]:
+            await asyncio.sleep(2)
+            return await super().addresses(name, family)
+
+    dials = Dials(fake, {C: fake.plan(100)})
+    dials.dialer._resolver = Resolver(lookup=Slow())
+    start = now()
+    assert (await dials(C, Multiaddr("/dns4/two.example/tcp/1"))).remote_addr == A
+    assert now() - start == pytest.approx(2)
+    assert not dials.transport.running
+
+
+async def test_own_addresses_and_rests_are_judged_when_an_address_is_tried(fake: Any) -> None:
+    """Not when the dial began: what has become our own meanwhile is left alone."""
+    dials = Dials(fake, {A: fake.plan(5, OSError("no")), SIX: fake.plan(5, OSError("no"))})
+    own: list[Multiaddr] = []
+    dials.dialer._own_addrs = lambda: own
+    task = asyncio.ensure_future(dials(SIX, A))
+    await asyncio.sleep(0.1)
+    own.append(A)
+    with pytest.raises(DialError) as caught:
+        await task
+    assert [addr for _, addr in dials.transport.log] == [str(SIX)]
+    assert "itself" in str(caught.value.attempts[A])
+
+
+async def test_options_of_a_dial(fake: Any) -> None:
+    dials = Dials(fake, {A: fake.plan(1, OSError("no"))})
+    dial = dials.dialer.dial
+    for _ in range(2):
+        with pytest.raises(DialError):
+            await dial(dials.peer, (A,), (), dials.finish, DialOptions(remember=False))
+    assert len(dials.transport.log) == 2, "nothing is remembered, so nothing rests"
+    with pytest.raises(DialError):
+        await dials(known=(A,))
+    with pytest.raises(DialError, match="rests"):
+        await dials(known=(A,))
+    with pytest.raises(DialError):
+        await dial(dials.peer, (A,), (), dials.finish, DialOptions(heed_backoff=False))
+    assert len(dials.transport.log) == 4
+    dials.transport.plans[str(A)] = fake.plan(1)
+    fresh = [dial(dials.peer, (), (A,), dials.finish, DialOptions(new_connection=True)) for _ in range(2)]
+    first, second = await asyncio.gather(*fresh)
+    assert first is not second
+
+
+async def test_who_may_not_be_dialed_is_not(fake: Any) -> None:
+    dials = Dials(fake, {})
+    dials.dialer._forbidden = lambda peer, addr: Libp2pError("not there") if addr == A else None
+    assert (await dials(A, B)).remote_addr == B
+    with pytest.raises(DialError, match="not there"):
+        await dials(A)
