@@ -30,6 +30,7 @@ class MuxedStream(Stream):
         self._writing = False
         self._window: asyncio.Future[None] | None = None  # what a writer waits for while the peer's window is shut
         self._write_error: Exception | None = None
+        self._read_ended = False  # the peer's direction is over
         self._discarded: int | None = None  # bytes dropped since close(); None before it
 
     async def write(self, data: Buffer) -> None:
@@ -107,7 +108,13 @@ class MuxedStream(Stream):
         else:
             self._discard(len(data))
 
+    @property
+    def is_over(self) -> bool:
+        """Whether both directions have ended."""
+        return self._read_ended and self._write_error is not None
+
     def eof_received(self) -> None:
+        self._read_ended = True
         self._incoming.feed_eof()
 
     def window_opened(self) -> None:
@@ -115,10 +122,15 @@ class MuxedStream(Stream):
             self._window.set_result(None)
 
     def end(self, error: Exception) -> None:
-        """Both directions are over: every call raises `error`, reads once what had arrived was read."""
-        if self._write_error is None or isinstance(error, StreamReset):
+        """Both directions are over: every call raises `error`, reads once what had arrived was read. A reset with a
+        code also takes the place of an end that came before it; one without says that the peer wants no more of us.
+        """
+        self._read_ended = True
+        is_reset = isinstance(error, StreamReset)
+        if self._write_error is None or (is_reset and not isinstance(self._write_error, StreamReset)):
             self._write_error = error
-        self._incoming.set_error(error)
+        voids = isinstance(error, StreamReset) and (error.code != StreamErrorCode.NONE or error.by == "local")
+        self._incoming.set_error(error, instead_of_end=voids)
         self._end_write()
 
     def _end_write(self) -> None:

@@ -54,6 +54,13 @@ class RawConnection(ByteStream):
         """Push again. Idempotent."""
 
     @property
+    def unsent(self) -> int:
+        """Bytes that were given to `send` and have not left for the peer, as far as that is known. Looked at now and
+        then: while they become fewer the peer is there.
+        """
+        return 0
+
+    @property
     def incoming(self) -> ReceiveBuffer:
         """What has arrived and was not read; for a negotiation's own use."""
         return self._pulling().incoming
@@ -156,6 +163,10 @@ class LayeredConnection(RawConnection):
 
     def send(self, buffers: Sequence[Buffer]) -> None:
         self._raw.send(buffers)
+
+    @property
+    def unsent(self) -> int:
+        return self._raw.unsent
 
     def pause_reading(self) -> None:
         self._raw.pause_reading()

@@ -57,7 +57,7 @@ class StreamedConnection(Connection, Generic[S]):
         self.memory: MemoryAccount = memory or lone_account()
         self.memory.reclaim = self._reclaim
         self._loop = asyncio.get_running_loop()
-        self._streams: dict[int, S] = {}
+        self._streams: dict[S, None] = {}
         self._unserved: list[S] = []  # opened by the peer before `serve`
         self._ended: WeakSet[S] | None = None  # streams that are over, but were not read to the end
         self._on_stream: Callable[[Stream], None] | None = None
@@ -83,11 +83,12 @@ class StreamedConnection(Connection, Generic[S]):
         if self._close_reason is not None:
             on_closed(self._close_reason)
         for stream in unserved:
-            self._hand_out(stream)
+            if stream in self._streams:  # it may be over by now
+                self._hand_out(stream)
 
     @property
     def streams(self) -> Sequence[Stream]:
-        return tuple(self._streams.values())
+        return tuple(self._streams)
 
     @property
     def close_reason(self) -> ConnectionClosed | None:
@@ -117,7 +118,7 @@ class StreamedConnection(Connection, Generic[S]):
             stream = self._open()
         finally:
             self._wake_opener()
-        self._streams[stream.id] = stream
+        self._streams[stream] = None
         return stream
 
     async def wait_closed(self) -> ConnectionClosed:
@@ -165,7 +166,7 @@ class StreamedConnection(Connection, Generic[S]):
     # What subclasses call
 
     def _opened_by_peer(self, stream: S) -> None:
-        self._streams[stream.id] = stream
+        self._streams[stream] = None
         if self._on_stream is None:
             self._unserved.append(stream)
         else:
@@ -188,10 +189,11 @@ class StreamedConnection(Connection, Generic[S]):
                 opener.set_exception(copy_of(reason))
         self._openers.clear()
 
-    def _forget(self, stream_id: int) -> bool:
+    def _forget(self, stream: S) -> bool:
         """Both directions of the stream have ended. Whether it was in the table."""
-        if (stream := self._streams.pop(stream_id, None)) is None:
+        if stream not in self._streams:
             return False
+        del self._streams[stream]
         self._over(stream)
         self._wake_opener()
         return True
@@ -207,7 +209,7 @@ class StreamedConnection(Connection, Generic[S]):
 
     def _reclaim(self, account: MemoryAccount) -> bool:
         """Give up the fullest stream, because the limit of `account` is passed; whether any stream holds a byte."""
-        streams = [*self._streams.values(), *(self._ended or ())]
+        streams = [*self._streams, *(self._ended or ())]
         fullest = max(streams, key=lambda stream: stream.unread, default=None)
         if fullest is None or not fullest.unread:
             return False
@@ -224,7 +226,7 @@ class StreamedConnection(Connection, Generic[S]):
         self._close_reason = reason
         self._refuse_openers(reason)
         streams, self._streams = self._streams, {}
-        for stream in streams.values():
+        for stream in streams:
             stream.end(reason)
             self._over(stream)
         self.memory.close(keep=sum(stream.held for stream in self._ended or ()))

@@ -198,12 +198,14 @@ class Connection(ABC):
         """
 
     @abstractmethod
-    async def close(self, reason: str = "closed by the application") -> None:
-        """Send what was written, say goodbye, and close. Reading of what arrived before stays possible. Idempotent."""
+    async def close(self, reason: str = "closed by the application", code: int = 0) -> None:
+        """Send what was written, say goodbye, and close. Reading of what arrived before stays possible. The peer is
+        told the `code`, a `StreamErrorCode`, where the muxer has a place for it. Idempotent.
+        """
 
     @abstractmethod
-    def abort(self, reason: str = "aborted by the application") -> None:
-        """Close at once; what was not sent yet is dropped. Idempotent."""
+    def abort(self, reason: str = "aborted by the application", code: int | None = None) -> None:
+        """Close at once; what was not sent yet is dropped, and the peer may hear no `code`. Idempotent."""
 
     @abstractmethod
     async def wait_closed(self) -> ConnectionClosed:

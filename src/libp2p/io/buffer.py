@@ -135,9 +135,12 @@ class ReceiveBuffer:
         self._wake()
         self._pay_back()
 
-    def set_error(self, error: Exception) -> None:
-        """Nothing more will come; reads return what is left, then raise `error`. The first end or error counts."""
-        if not self.ended:
+    def set_error(self, error: Exception, *, instead_of_end: bool = False) -> None:
+        """Nothing more will come; reads return what is left, then raise `error`. The first end or error counts, but
+        that an error may come `instead_of_end`.
+        """
+        if not self.ended or (instead_of_end and self._eof):
+            self._eof = False
             self._error = error
             self._release()
             self._wake()

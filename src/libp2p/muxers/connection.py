@@ -6,30 +6,32 @@
 Rules:
 - No task per connection or stream: received bytes are pushed up, writers send for themselves.
 - What is written in one tick of the loop leaves in one `channel.send`.
+- Events are handled one by one, as if each had come alone, although the session is ahead of them. A stream is told, and
+  forgotten, by what it was told itself.
 - Writers of one connection take turns of about `_TURN` bytes while it takes data, and wait while it does not.
 """
 
 from __future__ import annotations
 
-import asyncio
-
 from ..connection import Direction, SecureChannel
-from ..connection.muxed_stream import MuxedStream
 from ..connection.streamed import StreamedConnection
-from ..errors import ConnectionClosed, RemoteProtocolError, StreamReset
+from ..errors import ConnectionClosed, StreamReset
 from ..io import MemoryAccount, WriteGate
+from ..io.timers import CoarseTimer, Deadline
 from .session import (
     DataReceived,
-    EndOfStream,
+    EndReceived,
     Event,
     GoAwayReceived,
     MuxerSession,
+    PeerAccepted,
+    PeerOpened,
     PeerSilent,
-    StreamAccepted,
-    StreamOpened,
-    StreamWasReset,
+    ResetReceived,
+    Violation,
     WindowOpened,
 )
+from .stream import FramedStream
 
 _TURN = 64 * 1024
 """Bytes, about, that one writer sends before the next one has its turn; also what is queued before it is flushed at
@@ -41,7 +43,7 @@ _MAX_BACKLOG = 1024 * 1024
 answers is disconnected."""
 
 
-class MuxedConnection(StreamedConnection[MuxedStream]):
+class MuxedConnection(StreamedConnection[FramedStream]):
     """A secure channel that carries many streams. It is the channel's sink."""
 
     def __init__(
@@ -70,7 +72,8 @@ class MuxedConnection(StreamedConnection[MuxedStream]):
         self._flush_scheduled = False
         self._reading = True  # whether the channel pushes
         self._backlog = 0  # bytes sent while the gate was shut
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadline: Deadline | None = None
+        self._sent = 0  # bytes given to the channel
         session.start(self._loop.time())
         self._schedule_flush()
         self._set_timer()
@@ -80,34 +83,34 @@ class MuxedConnection(StreamedConnection[MuxedStream]):
     def rtt(self) -> float | None:
         return self._session.rtt
 
-    async def close(self, reason: str = "closed by the application") -> None:
+    async def close(self, reason: str = "closed by the application", code: int = 0) -> None:
         if self._close_reason is None:
-            self._session.go_away()
+            self._session.go_away(code)
             self._flush()
-            self._end(ConnectionClosed(reason, by="local", code=0))
+            self._end(ConnectionClosed(reason, by="local", code=code))
         await self._channel.close()
 
-    def abort(self, reason: str = "aborted by the application") -> None:
-        self._end(ConnectionClosed(reason, by="local"))
+    def abort(self, reason: str = "aborted by the application", code: int | None = None) -> None:
+        self._end(ConnectionClosed(reason, by="local", code=code))
         self._channel.abort()
 
     def _can_open(self) -> bool:
         return self._session.can_open()
 
-    def _open(self) -> MuxedStream:
-        stream = MuxedStream(self._session.open_stream(self._loop.time()), self, Direction.OUTBOUND)
+    def _open(self) -> FramedStream:
+        stream = FramedStream(self._session.open_stream(self._loop.time()), self)
         self._schedule_flush()
         return stream
 
     # What streams call
 
-    async def send(self, stream: MuxedStream, data: memoryview) -> int:
+    async def send(self, stream: FramedStream, data: memoryview) -> int:
         """Wait for a turn, then send as much of `data` as a turn and the stream's window take."""
         await self._gate.wait(stream)
         try:
             if not stream.is_writable:
                 return 0  # closed or reset while it waited; the stream knows the error
-            sent = self._session.send(stream.id, data[: self._turn])
+            sent = self._session.send(stream.substream, data[: self._turn])
             if self._session.unsent >= self._turn:
                 self._flush()
             else:
@@ -116,47 +119,43 @@ class MuxedConnection(StreamedConnection[MuxedStream]):
         finally:
             self._gate.passed()
 
-    def dismiss(self, stream: MuxedStream) -> None:
+    def dismiss(self, stream: FramedStream) -> None:
         self._gate.dismiss(stream)
 
-    def consumed(self, stream: MuxedStream, n: int) -> None:
+    def consumed(self, stream: FramedStream, n: int) -> None:
         if self._close_reason is None:
-            if growth := self._session.consumed(stream.id, n, self._loop.time()):
+            if growth := self._session.consumed(stream.substream, n, self._loop.time()):
                 stream.grown(growth)
             self._pause_or_resume()
             if self._session.unsent:
                 self._schedule_flush()
 
-    def close_write(self, stream: MuxedStream) -> None:
+    def close_write(self, stream: FramedStream) -> None:
         if self._close_reason is None:
-            self._session.close_write(stream.id)
+            self._session.close_write(stream.substream)
             self._schedule_flush()
-            self._forget_if_done(stream.id)
+            self._forget_if_over(stream)
 
-    def reset(self, stream: MuxedStream, code: int) -> None:
-        if self._close_reason is None and self._session.is_open(stream.id):
-            self._session.reset(stream.id, code)
+    def reset(self, stream: FramedStream, code: int) -> None:
+        if self._close_reason is None:
+            self._session.reset(stream.substream, code)
             self._schedule_flush()
-            self._forget_if_done(stream.id)
         stream.end(StreamReset(code, by="local"))
+        self._forget_if_over(stream)
 
     # The channel's sink
 
     def data_received(self, data: memoryview) -> None:
         if self._close_reason is not None:
             return
-        try:
-            events = self._session.receive_data(data, self._loop.time())
-        except RemoteProtocolError as error:
-            self._flush()
-            self._end(ConnectionClosed(str(error), by="local", code=1))
-            raise
-        for event in events:
+        for event in self._session.receive_data(data, self._loop.time()):
             if type(event) is DataReceived:
-                if stream := self._streams.get(event.stream_id):
+                if (stream := event.stream.owner) is not None:
                     stream.data_received(event.data)
             else:
                 self._handle(event)
+                if self._closed.done():  # whoever was told may have ended the connection
+                    return
         self._pause_or_resume()
         if self._session.unsent:
             self._schedule_flush()
@@ -186,33 +185,36 @@ class MuxedConnection(StreamedConnection[MuxedStream]):
 
     def _handle(self, event: Event) -> None:
         match event:
-            case StreamOpened(stream_id):
-                self._opened_by_peer(MuxedStream(stream_id, self, Direction.INBOUND))
-            case EndOfStream() | StreamWasReset() | WindowOpened():
-                if known := self._streams.get(event.stream_id):
-                    self._handle_for(known, event)
-            case StreamAccepted():
+            case PeerOpened(substream):
+                self._opened_by_peer(FramedStream(substream, self))
+            case EndReceived() | ResetReceived() | WindowOpened():
+                if (stream := event.stream.owner) is not None:
+                    self._handle_for(stream, event)
+            case PeerAccepted():
                 self._wake_opener()
             case GoAwayReceived(code):
                 self._peer_goes(code)
             case PeerSilent(seconds):
-                self.abort(f"the peer has not answered a ping for {seconds:g} s")
+                self.abort(f"nothing was heard of the peer for {seconds:g} s")
+            case Violation(error):
+                self._flush()
+                self._end(ConnectionClosed(str(error), by="local", code=1))
+                raise error
             case _:
                 raise TypeError(f"unexpected event {event!r}")
 
-    def _handle_for(self, stream: MuxedStream, event: EndOfStream | StreamWasReset | WindowOpened) -> None:
+    def _handle_for(self, stream: FramedStream, event: EndReceived | ResetReceived | WindowOpened) -> None:
         match event:
-            case EndOfStream():
+            case EndReceived():
                 stream.eof_received()
-                self._forget_if_done(stream.id)
-            case StreamWasReset(code=code):
+            case ResetReceived(code=code):
                 stream.end(StreamReset(code, by="remote"))
-                self._forget_if_done(stream.id)
             case WindowOpened():
                 stream.window_opened()
+        self._forget_if_over(stream)
 
-    def _hand_out(self, stream: MuxedStream) -> None:
-        self._session.accept_stream(stream.id)
+    def _hand_out(self, stream: FramedStream) -> None:
+        self._session.accept_stream(stream.substream)
         super()._hand_out(stream)
         self._schedule_flush()  # last, so that what a task started just now writes at once leaves with the ACK
 
@@ -221,9 +223,13 @@ class MuxedConnection(StreamedConnection[MuxedStream]):
         self._goodbye = ConnectionClosed(reason, by="remote", code=code)
         self._refuse_openers(self._goodbye)
 
-    def _forget_if_done(self, stream_id: int) -> None:
-        if not self._session.is_open(stream_id) and self._forget(stream_id):
+    def _forget_if_over(self, stream: FramedStream) -> None:
+        if stream.is_over and self._forget(stream):
             self._pause_or_resume()
+
+    def _over(self, stream: FramedStream) -> None:
+        stream.substream.owner = None
+        super()._over(stream)
 
     def _pause_or_resume(self) -> None:
         """Read from the channel while the session wants it."""
@@ -251,14 +257,17 @@ class MuxedConnection(StreamedConnection[MuxedStream]):
             if self._backlog > _MAX_BACKLOG:
                 self.abort(f"the peer asks for answers but reads none: {self._backlog} bytes wait for it")
                 return
+        for buffer in buffers:
+            self._sent += len(buffer)
         self._channel.send(buffers)
 
     def _set_timer(self) -> None:
-        if (deadline := self._session.next_deadline()) is not None:
-            self._timer = self._loop.call_at(deadline, self._timer_due)
+        if (when := self._session.next_deadline()) is not None:
+            self._deadline = CoarseTimer.of(self._loop).call_at(when, self._timer_due)
 
     def _timer_due(self) -> None:
-        for event in self._session.handle_timer(self._loop.time()):
+        queued = self._channel.unsent
+        for event in self._session.handle_timer(self._loop.time(), self._sent - queued, queued):
             self._handle(event)
         if self._close_reason is None:
             self._flush()
@@ -266,7 +275,7 @@ class MuxedConnection(StreamedConnection[MuxedStream]):
 
     def _end(self, reason: ConnectionClosed, *, cause: Exception | None = None) -> bool:
         if self._close_reason is None:
-            if self._timer is not None:
-                self._timer.cancel()
+            if self._deadline is not None:
+                self._deadline.cancel()
             self._gate.fail(reason)
         return super()._end(reason, cause=cause)

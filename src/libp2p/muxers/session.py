@@ -1,49 +1,79 @@
 """What the sans-I/O core of a muxer is: bytes in, events out; calls in, bytes out. Time comes in as `now`, in
 seconds.
+
+Rules:
+- Events and calls name a stream by the session's own object for it, its `Substream`: the number that it has on the wire
+  may be another stream's within the same read.
+- A session tells what has happened in the order in which it happened, also what came before a violation of the
+  protocol. When events are handled the session is ahead of them, so a call for a stream that is over by then does
+  nothing.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from ..errors import RemoteProtocolError
 from ..io import Buffer
 
+if TYPE_CHECKING:
+    from .stream import FramedStream
+
+
+class Substream:
+    """A stream as its session knows it."""
+
+    __slots__ = ("id", "local_closed", "outbound", "owner", "remote_closed")
+
+    def __init__(self, stream_id: int, *, outbound: bool) -> None:
+        self.id = stream_id
+        self.outbound = outbound
+        self.owner: FramedStream | None = None
+        """The stream that users have of it; None before there is one, and when it is over."""
+        self.local_closed = False
+        self.remote_closed = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether both directions have ended."""
+        return self.local_closed and self.remote_closed
+
 
 @dataclass(slots=True)
-class StreamOpened:
+class PeerOpened:
     """The peer opened a stream."""
 
-    stream_id: int
+    stream: Substream
 
 
 @dataclass(slots=True)
-class StreamAccepted:
+class PeerAccepted:
     """The peer accepted a stream of ours."""
 
-    stream_id: int
+    stream: Substream
 
 
 @dataclass(slots=True)
 class DataReceived:
     """Bytes of a stream; `data` is valid only until the next call of the session."""
 
-    stream_id: int
+    stream: Substream
     data: memoryview
 
 
 @dataclass(slots=True)
-class EndOfStream:
+class EndReceived:
     """The peer will send no more on the stream."""
 
-    stream_id: int
+    stream: Substream
 
 
 @dataclass(slots=True)
-class StreamWasReset:
+class ResetReceived:
     """The peer reset the stream."""
 
-    stream_id: int
+    stream: Substream
     code: int
 
 
@@ -51,7 +81,7 @@ class StreamWasReset:
 class WindowOpened:
     """More may be sent on the stream."""
 
-    stream_id: int
+    stream: Substream
 
 
 @dataclass(slots=True)
@@ -63,20 +93,30 @@ class GoAwayReceived:
 
 @dataclass(slots=True)
 class PeerSilent:
-    """The peer did not answer within `seconds`: the connection is dead."""
+    """Nothing was heard of the peer within `seconds`, although it was asked: the connection is dead."""
 
     seconds: float
 
 
+@dataclass(slots=True)
+class Violation:
+    """The peer broke the protocol. The goodbye that tells it so is in `data_to_send`; nothing may be received any more,
+    and no event follows.
+    """
+
+    error: RemoteProtocolError
+
+
 Event = (
-    StreamOpened
-    | StreamAccepted
+    PeerOpened
+    | PeerAccepted
     | DataReceived
-    | EndOfStream
-    | StreamWasReset
+    | EndReceived
+    | ResetReceived
     | WindowOpened
     | GoAwayReceived
     | PeerSilent
+    | Violation
 )
 
 
@@ -105,44 +145,37 @@ class MuxerSession(Protocol):
         """The connection begins."""
 
     def receive_data(self, data: memoryview, now: float) -> list[Event]:
-        """Take the peer's bytes. Raises `RemoteProtocolError` where they break the protocol; the goodbye that tells
-        the peer so is then in `data_to_send`, and nothing may be received any more.
-        """
+        """Take the peer's bytes."""
 
     def can_open(self) -> bool:
-        """Whether `open_stream` would work now; if not, it may after the next `StreamAccepted` or the end of a
-        stream.
-        """
+        """Whether `open_stream` would work now; if not, it may after the next `PeerAccepted` or the end of a stream."""
 
-    def open_stream(self, now: float) -> int:
-        """A new stream of ours: its id. Raises `LimitExceeded` where too many are open."""
+    def open_stream(self, now: float) -> Substream:
+        """A new stream of ours. Raises `LimitExceeded` where too many are open."""
 
-    def accept_stream(self, stream_id: int) -> None:
+    def accept_stream(self, stream: Substream) -> None:
         """Tell the peer that we take the stream it opened."""
 
-    def send(self, stream_id: int, data: memoryview) -> int:
+    def send(self, stream: Substream, data: memoryview) -> int:
         """Queue as much of `data` as the peer's window takes now; return how many bytes that was."""
 
-    def consumed(self, stream_id: int, n: int, now: float) -> int:
+    def consumed(self, stream: Substream, n: int, now: float) -> int:
         """The reader took `n` bytes of the stream. Returns by how many bytes its window has grown for that."""
 
-    def close_write(self, stream_id: int) -> None:
+    def close_write(self, stream: Substream) -> None:
         """End our direction of the stream."""
 
-    def reset(self, stream_id: int, code: int) -> None:
+    def reset(self, stream: Substream, code: int) -> None:
         """End both directions at once."""
 
-    def is_open(self, stream_id: int) -> bool:
-        """Whether a direction of the stream is still open."""
-
-    def go_away(self) -> None:
-        """Tell the peer that the connection ends in order."""
+    def go_away(self, code: int) -> None:
+        """Tell the peer that the connection ends, and why (0: in order)."""
 
     def data_to_send(self) -> list[Buffer]:
         """What is queued for the peer, in order; the caller sends it."""
 
     def next_deadline(self) -> float | None:
-        """When `handle_timer` must be called at the latest."""
+        """When `handle_timer` must be called, or a little later; None: never. Changes only by that call."""
 
-    def handle_timer(self, now: float) -> list[Event]:
-        """Do what is due at `now`."""
+    def handle_timer(self, now: float, delivered: int, queued: int) -> list[Event]:
+        """Do what is due at `now`. `delivered` bytes have left for the peer since the beginning, `queued` ones wait."""

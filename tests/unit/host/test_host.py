@@ -193,7 +193,7 @@ async def test_a_connection_that_ended_is_replaced(end: str) -> None:
                 lan.network.heal(*lan.nodes)
             case "goodbye":
                 inbound: Any = a.connections[0]
-                inbound._session.go_away()
+                inbound._session.go_away(0)
                 inbound._flush()
                 await asyncio.sleep(0.06)
                 assert not connection.close_reason

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -176,7 +176,7 @@ async def test_a_slow_reader_costs_a_window_and_loses_nothing() -> None:
         assert len(unread.incoming) <= WINDOW
         for side, raw in zip((subject.dialer, subject.listener), subject.raw, strict=True):
             session: Any = side.connection._session  # type: ignore[attr-defined]
-            assert session.unsent + raw.buffered == 0, "what the peer's window does not take is not even queued"
+            assert session.unsent + raw.unsent == 0, "what the peer's window does not take is not even queued"
         assert await unread.readexactly(len(data)) == data
         await writing
 
@@ -286,12 +286,12 @@ async def test_every_pending_call_learns_why_the_connection_ended(how: str) -> N
             "abort": ("enough", "local", None),
             "peer closes": ("the peer said goodbye", "remote", 0),
             "loss": ("connection lost: the cable was pulled", "remote", None),
-            "silence": ("the peer has not answered a ping for 30 s", "local", None),
+            "silence": ("nothing was heard of the peer for 30 s", "local", None),
         }
         if how in wanted:
             assert (reason.reason, reason.by, reason.code) == wanted[how]
         assert reason.by == ("local" if how in ("close", "abort", "silence") else "remote")
-        assert asyncio.get_running_loop().time() - start <= (60 if how == "silence" else 0)
+        assert asyncio.get_running_loop().time() - start <= (70 if how == "silence" else 0)
         assert subject.dialer.closed == [reason]
         assert not dialer.streams
 
@@ -373,3 +373,164 @@ async def test_a_write_tells_of_the_reset_also_while_another_task_reads() -> Non
         assert caught.value.code == 7
         reading.cancel()
         await asyncio.wait({reading})
+
+
+# What comes within one read
+
+
+async def test_an_id_used_again_within_one_read_is_a_stream_of_its_own_each_time() -> None:
+    async with against_raw_frames() as (channel, side):
+        over: list[Stream] = []
+        side.connection.serve(side.accepted.put_nowait, side.closed.append, over.append)
+        opened, reset = frame(WINDOW_UPDATE, Flag.SYN, 1, 0), frame(WINDOW_UPDATE, Flag.RST, 1, 0)
+        channel.send(((opened + reset) * 1000 + opened,))
+        await asyncio.sleep(1)
+        streams = [side.accepted.get_nowait() for _ in range(side.accepted.qsize())]
+        assert len(set(streams)) == 1001
+        assert over == streams[:-1]
+        assert list(side.connection.streams) == streams[-1:]
+        await streams[-1].write(b"alive")
+        channel.send((reset,))
+        await asyncio.sleep(1)
+        assert over == streams
+        assert not tables(side.connection)
+
+
+async def test_the_second_stream_of_an_id_works_although_the_first_was_reset_by_us_at_once() -> None:
+    """As a limit does it: within `on_stream`, while the peer's own reset and the next stream wait in the same read."""
+    async with against_raw_frames() as (channel, side):
+        opened, over = [], []
+
+        def on_stream(stream: Stream) -> None:
+            opened.append(stream)
+            if len(opened) == 1:
+                stream.reset(0x1002)
+
+        side.connection.serve(on_stream, side.closed.append, over.append)
+        syn, rst = frame(WINDOW_UPDATE, Flag.SYN, 1, 0), frame(WINDOW_UPDATE, Flag.RST, 1, 0)
+        channel.send((syn + rst + syn + frame(DATA, 0, 1, 5) + b"hello",))
+        await asyncio.sleep(1)
+        assert over == opened[:1]
+        assert await opened[1].readexactly(5) == b"hello"
+        await opened[1].write(b"answer")
+        assert not side.closed
+
+
+async def test_a_connection_ended_by_who_is_told_of_a_stream_tells_of_no_other() -> None:
+    async with against_raw_frames() as (channel, side):
+        opened, over = [], []
+
+        def on_stream(stream: Stream) -> None:
+            opened.append(stream)
+            side.connection.abort("enough")
+
+        side.connection.serve(on_stream, side.closed.append, over.append)
+        channel.send((b"".join(frame(DATA, Flag.SYN, number, 1) + b"x" for number in (1, 3, 5)),))
+        await asyncio.sleep(1)
+        assert len(opened) == 1
+        assert over == opened
+        assert len(side.closed) == 1
+
+
+async def test_what_came_before_a_violation_in_one_read_is_told() -> None:
+    async with against_raw_frames() as (channel, side):
+        channel.send((frame(DATA, Flag.SYN | Flag.FIN, 1, 5) + b"hello" + frame(9, 0, 0, 0),))
+        stream = await side.accepted.get()
+        assert await stream.read() == b"hello"
+        assert "unknown type 9" in (await side.connection.wait_closed()).reason
+
+
+async def test_a_handler_that_returns_with_a_full_window_unread_frees_the_writer() -> None:
+    async with pair() as subject:
+        ours, theirs = await subject.streams()
+        writing = asyncio.ensure_future(outcome(ours.write(bytes(4 * 1024 * 1024))))
+        await theirs.readexactly(4)
+        await asyncio.sleep(1)
+        await theirs.close()
+        error = await asyncio.wait_for(writing, 5)
+        assert isinstance(error, StreamReset)
+        assert error.by == "remote"
+        assert not tables(subject.dialer.connection) + tables(subject.listener.connection)
+
+
+# Keepalive
+
+
+async def test_an_upload_that_makes_progress_over_a_slow_link_is_left_alone() -> None:
+    """The answer to a ping waits behind 64 KiB, which take 22 seconds here, and the window is read once a minute."""
+
+    def slowly(size: int, arrive: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        nonlocal free
+        free = max(free, loop.time()) + size / 3000
+        loop.call_at(free, arrive)
+
+    free = 0.0
+    raw = pipe(there=slowly)
+    dialer, listener = (Side(connection) for connection in connect_by(Yamux(), raw))
+    ours, theirs = await dialer.stream_to(listener)
+    writing = asyncio.ensure_future(ours.write(bytes(1_000_000)))
+    await asyncio.sleep(0)
+    assert len(await theirs.readexactly(1_000_000)) == 1_000_000
+    await writing
+    assert not dialer.closed
+    assert not listener.closed
+    for side in (dialer, listener):
+        side.connection.abort()
+    for end in raw:
+        await end.close()
+    await asyncio.sleep(60)  # what the link still carries
+
+
+async def test_without_keepalive_no_ping_is_sent_but_the_first() -> None:
+    async with pair(YamuxConfig(keepalive_interval=None)) as subject:
+        await asyncio.sleep(1)
+        loop: Any = asyncio.get_running_loop()
+        assert loop.timers() == []
+        assert subject.dialer.connection.rtt == 0
+        subject.raw[1].pause_reading()
+        await asyncio.sleep(24 * 3600)
+        assert not subject.dialer.closed
+
+
+async def test_connections_share_one_timer() -> None:
+    subjects = [Pair() for _ in range(50)]
+    loop: Any = asyncio.get_running_loop()
+    try:
+        for _ in range(10):
+            await asyncio.sleep(10)
+            assert len(loop.timers()) <= 1
+        assert not any(side.closed for subject in subjects for side in (subject.dialer, subject.listener))
+    finally:
+        for subject in subjects:
+            subject.dialer.connection.abort()
+            subject.listener.connection.abort()
+    await asyncio.sleep(1)
+    assert loop.timers() == []
+
+
+# Errors
+
+
+async def test_each_waiting_task_gets_an_error_of_its_own() -> None:
+    async with pair(YamuxConfig(ack_backlog=4)) as subject:
+        dialer = subject.dialer.connection
+        streams = [(await subject.streams())[0] for _ in range(4)]
+        subject.listener.connection._on_stream = None  # type: ignore[attr-defined]
+        for _ in range(4):
+            await dialer.open_stream()
+        calls = [stream.read(1) for stream in streams[:2]]
+        calls += [stream.write(bytes(10 * WINDOW)) for stream in streams[2:]]  # type: ignore[misc]
+        calls += [dialer.open_stream() for _ in range(2)]  # type: ignore[misc]
+        tasks = [asyncio.ensure_future(outcome(call)) for call in calls]
+        await asyncio.sleep(1)
+        dialer.abort("enough")
+        errors = await asyncio.gather(*tasks)
+        for error in errors:
+            assert (type(error), error.reason) == (ConnectionClosed, "enough")
+            error.add_note("a note of one task")
+        assert len({id(error) for error in errors}) == len(errors)
+        assert [error.__notes__ for error in errors] == [["a note of one task"]] * len(errors)
+        reason = dialer.close_reason
+        assert reason is not None
+        assert reason.__traceback__ is None, "it would keep the frames of the tasks alive"

@@ -144,7 +144,7 @@ async def test_windows_grow_until_half_of_the_limit_and_give_it_back() -> None:
     config = MemoryConfig(max_per_connection=8 * WINDOW)
     async with hosts(config=config) as (account, [(dialer, listener)], told):
         # A round-trip time is needed for growth; the pipe has none, so the session is told of one.
-        listener.connection._session.rtt = 0.1  # type: ignore[attr-defined]
+        listener.connection._session._keepalive.rtt = 0.1  # type: ignore[attr-defined]
         pairs = [await dialer.stream_to(listener) for _ in range(4)]
         for ours, theirs in pairs:
             for _ in range(40):
@@ -161,7 +161,7 @@ async def test_windows_grow_until_half_of_the_limit_and_give_it_back() -> None:
 async def test_a_slow_reader_of_a_grown_window_is_no_reason_to_reset() -> None:
     """The bytes in a window that has grown were paid for when it grew."""
     async with hosts() as (account, [(dialer, listener)], told):
-        listener.connection._session.rtt = 0.1  # type: ignore[attr-defined]
+        listener.connection._session._keepalive.rtt = 0.1  # type: ignore[attr-defined]
         ours, theirs = await dialer.stream_to(listener)
         for _ in range(400):
             await asyncio.gather(ours.write(bytes(WINDOW)), theirs.readexactly(WINDOW))

@@ -163,7 +163,7 @@ async def test_window_and_segments_bound_what_is_under_way() -> None:
     left, right = pipe(there=lambda size, arrive: carried.append((size, arrive)), window=100, segment=30)
     left.send((bytes(1000),))
     assert [size for size, _ in carried] == [30, 30, 30, 10]
-    assert left.buffered == 1000
+    assert left.unsent == 1000
     carried[0][1]()
     await asyncio.sleep(0)
     assert [size for size, _ in carried[4:]] == [30]

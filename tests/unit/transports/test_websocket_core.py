@@ -125,7 +125,7 @@ async def test_a_peer_that_pings_and_reads_nothing_costs_no_memory() -> None:
         await asyncio.sleep(0.01)
     client.send((BINARY,))
     await sink.until(size=2)
-    assert server._raw.buffered < 201_000  # type: ignore[attr-defined]
+    assert server._raw.unsent < 201_000  # type: ignore[attr-defined]
     await client.readexactly(200_000 + 10 + 10 + 4)
     assert await client.readexactly(5) == b"\x8a\x03999"
     await end(client, server)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from ...errors import InvalidVarint, LimitExceeded, MessageTooLarge, RemoteProtocolError
 from ...io import Buffer
-from ..session import DataReceived, EndOfStream, Event, StreamOpened, StreamWasReset
+from ..session import DataReceived, EndReceived, Event, PeerOpened, ResetReceived, Substream, Violation
 from .wire import CLOSE, MAX_HEADER_SIZE, MAX_MESSAGE, MESSAGE, NEW_STREAM, RESET, decode_header, encode_header
 
 
@@ -35,16 +35,14 @@ class MplexConfig:
     """Streams that we may have open at a time; opening more raises `LimitExceeded`."""
 
 
-class _Stream:
+class _Stream(Substream):
     """One stream of the table."""
 
-    __slots__ = ("local_closed", "outbound", "remote_closed", "unread")
+    __slots__ = ("unread",)
 
-    def __init__(self, *, outbound: bool) -> None:
-        self.outbound = outbound
+    def __init__(self, stream_id: int, *, outbound: bool) -> None:
+        super().__init__(stream_id, outbound=outbound)
         self.unread = 0
-        self.local_closed = False
-        self.remote_closed = False
 
 
 class MplexSession:
@@ -65,7 +63,7 @@ class MplexSession:
         self.unsent = 0
         self._header = bytearray()  # a header of which only a part has arrived
         self._body_left = 0  # bytes of the current message that are still to come
-        self._body_stream: int | None = None  # whose they are; None: nobody's
+        self._body_stream: _Stream | None = None  # whose they are; None: nobody's
 
     @property
     def wants_data(self) -> bool:
@@ -79,18 +77,21 @@ class MplexSession:
     def receive_data(self, data: memoryview, now: float) -> list[Event]:  # noqa: ARG002 - nothing here takes time
         events: list[Event] = []
         position, end = 0, len(data)
-        while position < end:
-            if self._body_left:
-                position = self._receive_body(data, position, events)
-            else:
-                position = self._receive_header(data, position, events)
+        try:
+            while position < end:
+                if self._body_left:
+                    position = self._receive_body(data, position, events)
+                else:
+                    position = self._receive_header(data, position, events)
+        except RemoteProtocolError as error:
+            events.append(Violation(error))
         return events
 
     def _receive_body(self, data: memoryview, position: int, events: list[Event]) -> int:
         stop = min(position + self._body_left, len(data))
         self._body_left -= stop - position
         if self._body_stream is not None:
-            self._count(self._streams[self._body_stream], stop - position)
+            self._count(self._body_stream, stop - position)
             events.append(DataReceived(self._body_stream, data[position:stop]))
         return stop
 
@@ -135,24 +136,24 @@ class MplexSession:
             # "Writing to a stream after it has been closed is a protocol violation."
             if stream.remote_closed:
                 raise RemoteProtocolError(f"mplex: data on stream {number} behind its end")
-            self._body_stream = stream_id
+            self._body_stream = stream
         elif kind == RESET:
-            self._drop(stream_id, stream)
-            events.append(StreamWasReset(stream_id, 0))
+            self._drop(stream)
+            events.append(ResetReceived(stream, 0))
         elif not stream.remote_closed:
             stream.remote_closed = True
             self._count(stream, -stream.unread)  # it can grow no more: nobody has to wait for its reader
-            events.append(EndOfStream(stream_id))
+            events.append(EndReceived(stream))
             if stream.local_closed:
-                self._drop(stream_id, stream)
+                self._drop(stream)
 
     def _receive_new_stream(self, stream_id: int, events: list[Event]) -> None:
         if self._inbound >= self._config.max_inbound_streams:
             self._message(stream_id, RESET, 0)
             return
         self._inbound += 1
-        self._streams[stream_id] = _Stream(outbound=False)
-        events.append(StreamOpened(stream_id))
+        stream = self._streams[stream_id] = _Stream(stream_id, outbound=False)
+        events.append(PeerOpened(stream))
 
     def _count(self, stream: _Stream, change: int) -> None:
         """`stream` has `change` more unread bytes."""
@@ -165,56 +166,57 @@ class MplexSession:
     def can_open(self) -> bool:
         return True
 
-    def open_stream(self, now: float) -> int:  # noqa: ARG002
+    def open_stream(self, now: float) -> Substream:  # noqa: ARG002
         if self._outbound >= self._config.max_outbound_streams:
             raise LimitExceeded("max_outbound_streams", scope="connection", value=self._config.max_outbound_streams)
         stream_id = self._next_number << 1 | self._ours
         self._next_number += 1
         self._outbound += 1
-        self._streams[stream_id] = _Stream(outbound=True)
+        stream = self._streams[stream_id] = _Stream(stream_id, outbound=True)
         self._message(stream_id, NEW_STREAM, 0)
-        return stream_id
+        return stream
 
-    def accept_stream(self, stream_id: int) -> None:
+    def accept_stream(self, stream: Substream) -> None:
         """The peer is not told."""
 
-    def send(self, stream_id: int, data: memoryview) -> int:
+    def send(self, stream: Substream, data: memoryview) -> int:
+        if stream.local_closed:
+            return 0
         total = len(data)
         for start in range(0, total, self.max_payload):
             piece = data[start : start + self.max_payload]
-            self._message(stream_id, MESSAGE, len(piece))
+            self._message(stream.id, MESSAGE, len(piece))
             self._out.append(piece)
         self.unsent += total
         return total
 
-    def consumed(self, stream_id: int, n: int, now: float) -> int:  # noqa: ARG002
-        stream = self._streams.get(stream_id)
-        if stream is not None and not stream.remote_closed:
+    def consumed(self, stream: Substream, n: int, now: float) -> int:  # noqa: ARG002
+        assert isinstance(stream, _Stream)
+        if not stream.remote_closed:
             self._count(stream, -n)
         return 0
 
-    def close_write(self, stream_id: int) -> None:
-        stream = self._streams.get(stream_id)
-        if stream is None or stream.local_closed:
+    def close_write(self, stream: Substream) -> None:
+        assert isinstance(stream, _Stream)
+        if stream.local_closed:
             return
-        self._message(stream_id, CLOSE, 0)
+        self._message(stream.id, CLOSE, 0)
         stream.local_closed = True
         if stream.remote_closed:
-            self._drop(stream_id, stream)
+            self._drop(stream)
 
-    def reset(self, stream_id: int, code: int) -> None:  # noqa: ARG002 - a reset of mplex carries no code
-        if stream := self._streams.get(stream_id):
-            self._message(stream_id, RESET, 0)
-            self._drop(stream_id, stream)
+    def reset(self, stream: Substream, code: int) -> None:  # noqa: ARG002 - a reset of mplex carries no code
+        assert isinstance(stream, _Stream)
+        if not stream.is_over:
+            self._message(stream.id, RESET, 0)
+            self._drop(stream)
 
-    def is_open(self, stream_id: int) -> bool:
-        return stream_id in self._streams
-
-    def _drop(self, stream_id: int, stream: _Stream) -> None:
+    def _drop(self, stream: _Stream) -> None:
         """Both directions have ended: forget the stream, and what it holds unread."""
         self._count(stream, -stream.unread)
-        del self._streams[stream_id]
-        if stream_id == self._body_stream:
+        stream.local_closed = stream.remote_closed = True
+        del self._streams[stream.id]
+        if stream is self._body_stream:
             self._body_stream = None
         if stream.outbound:
             self._outbound -= 1
@@ -223,7 +225,7 @@ class MplexSession:
 
     # The session
 
-    def go_away(self) -> None:
+    def go_away(self, code: int) -> None:
         """Nothing is said at the end either."""
 
     def data_to_send(self) -> list[Buffer]:
@@ -233,7 +235,7 @@ class MplexSession:
     def next_deadline(self) -> float | None:
         return None
 
-    def handle_timer(self, now: float) -> list[Event]:  # noqa: ARG002
+    def handle_timer(self, now: float, delivered: int, queued: int) -> list[Event]:  # noqa: ARG002
         return []
 
     def _message(self, stream_id: int, kind: int, length: int) -> None:

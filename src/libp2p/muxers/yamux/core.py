@@ -20,16 +20,19 @@ from ...errors import LimitExceeded, RemoteProtocolError
 from ...io import Buffer
 from ..session import (
     DataReceived,
-    EndOfStream,
+    EndReceived,
     Event,
     GoAwayReceived,
+    PeerAccepted,
+    PeerOpened,
     PeerSilent,
-    StreamAccepted,
-    StreamOpened,
-    StreamWasReset,
+    ResetReceived,
+    Substream,
+    Violation,
     WindowOpened,
 )
 from .flow_control import INITIAL_WINDOW, StreamWindow
+from .keepalive import Keepalive
 from .wire import DATA, GO_AWAY, HEADER, HEADER_SIZE, PING, VERSION, WINDOW_UPDATE, Flag, GoAwayCode
 
 _SYN, _ACK, _FIN, _RST = int(Flag.SYN), int(Flag.ACK), int(Flag.FIN), int(Flag.RST)
@@ -51,25 +54,27 @@ class YamuxConfig:
     """Streams that we may have open at a time; opening more raises `LimitExceeded`."""
     ack_backlog: int = 256
     """Streams of ours that may wait for the peer's acceptance; opening more waits ("at most 256 streams")."""
-    keepalive_interval: float = 30.0
-    """Seconds between pings, which measure the round-trip time and keep NAT mappings open."""
+    keepalive_interval: float | None = 30.0
+    """Seconds of silence after which the peer is pinged, and between the pings that measure the round-trip time while
+    data flows; None: no ping but the first, and a dead peer shows only by what is sent to it.
+    """
     keepalive_timeout: float = 30.0
-    """Seconds that a ping may stay unanswered before the connection is given up."""
+    """Seconds in which nothing comes from a peer that was pinged, and nothing that we sent leaves, before the
+    connection is given up.
+    """
 
 
-class _Stream:
+class _Stream(Substream):
     """One stream of the table."""
 
-    __slots__ = ("accepted", "flags", "local_closed", "outbound", "remote_closed", "send_window", "window")
+    __slots__ = ("accepted", "flags", "send_window", "window")
 
-    def __init__(self, *, outbound: bool, window: StreamWindow) -> None:
-        self.outbound = outbound
+    def __init__(self, stream_id: int, *, outbound: bool, window: StreamWindow) -> None:
+        super().__init__(stream_id, outbound=outbound)
         self.window = window
         self.send_window = INITIAL_WINDOW
         self.flags = _SYN if outbound else 0  # to go out with the next frame
         self.accepted = False
-        self.local_closed = False
-        self.remote_closed = False
 
 
 class YamuxSession:
@@ -85,26 +90,38 @@ class YamuxSession:
         self._streams: dict[int, _Stream] = {}
         self._draw = draw
         self._inbound = self._outbound = self._unaccepted = 0
-        self._unsent_flags: dict[int, None] = {}  # streams whose SYN or ACK no frame has carried yet
+        self._unsent_flags: dict[_Stream, None] = {}  # whose SYN or ACK no frame has carried yet
         self._out: list[Buffer] = []
-        self._open_frame: tuple[int, int, int, int] | None = None  # the data frame at the end of `_out`
+        self._open_frame: tuple[int, int, _Stream, int] | None = None  # the data frame at the end of `_out`
         self.unsent = 0
-        self.rtt: float | None = None
-        self._ping_value = 0
-        self._ping_sent_at: float | None = None
-        self._ping_due = 0.0
         self._header = bytearray()  # a header of which only a part has arrived
         self._body_left = 0  # bytes of the current data frame that are still to come
-        self._body_stream: int | None = None  # whose they are; None: nobody's any more
+        self._body_stream: _Stream | None = None  # whose they are; None: nobody's any more
         self._body_fin = False
+        self._keepalive = Keepalive(
+            interval=config.keepalive_interval, timeout=config.keepalive_timeout, is_dialer=is_dialer
+        )
+
+    @property
+    def rtt(self) -> float | None:
+        return self._keepalive.rtt
 
     def start(self, now: float) -> None:
-        self._send_ping(now)
+        self._frame(PING, _SYN, 0, self._keepalive.start(now))
 
     # Receiving
 
     def receive_data(self, data: memoryview, now: float) -> list[Event]:
         events: list[Event] = []
+        self._keepalive.heard_at = now
+        self._keepalive.received += len(data)
+        try:
+            self._receive(data, now, events)
+        except RemoteProtocolError as error:
+            events.append(Violation(error))
+        return events
+
+    def _receive(self, data: memoryview, now: float, events: list[Event]) -> None:
         position, end = 0, len(data)
         while position < end:
             if self._body_left:
@@ -116,17 +133,18 @@ class YamuxSession:
                 position += HEADER_SIZE
                 stop = position + header[4]
                 # Nearly all bytes come in whole data frames without flags; what follows only shortens their way.
-                if header[:3] == _PLAIN_DATA and stop <= end and position < stop and self._receive_plain(header):
-                    events.append(DataReceived(header[3], data[position:stop]))
-                    position = stop
-                else:
-                    self._receive_frame(header, now, events)
-        return events
-
-    def _receive_plain(self, header: tuple[int, ...]) -> bool:
-        """Account for a data frame without flags; False where it is none that just adds data to an accepted stream."""
-        stream = self._streams.get(header[3])
-        return stream is not None and stream.accepted and not stream.remote_closed and stream.window.receive(header[4])
+                if header[:3] == _PLAIN_DATA and stop <= end and position < stop:
+                    stream = self._streams.get(header[3])
+                    if (
+                        stream is not None
+                        and stream.accepted
+                        and not stream.remote_closed
+                        and stream.window.receive(header[4])
+                    ):
+                        events.append(DataReceived(stream, data[position:stop]))
+                        position = stop
+                        continue
+                self._receive_frame(header, now, events)
 
     def _receive_split_header(self, data: memoryview, position: int, now: float, events: list[Event]) -> int:
         missing = HEADER_SIZE - len(self._header)
@@ -171,7 +189,7 @@ class YamuxSession:
         stream = self._streams.get(stream_id)
         if kind == DATA:
             self._body_left = length
-            self._body_stream = stream_id if stream and not flags & _RST else None
+            self._body_stream = stream if not flags & _RST else None
             self._body_fin = bool(flags & _FIN)
         if stream is None:
             return
@@ -179,18 +197,18 @@ class YamuxSession:
             # Some peers forget the ACK: any frame for the stream shows that they took it.
             stream.accepted = True
             self._unaccepted -= 1
-            events.append(StreamAccepted(stream_id))
+            events.append(PeerAccepted(stream))
         if flags & _RST:
             code = length if kind == WINDOW_UPDATE else 0
-            self._drop(stream_id, stream)
-            events.append(StreamWasReset(stream_id, code))
+            self._drop(stream)
+            events.append(ResetReceived(stream, code))
         elif kind == DATA:
-            self._receive_data_header(stream_id, stream, flags, length, events)
+            self._receive_data_header(stream, flags, length, events)
         else:
             if length:
-                self._grant(stream_id, stream, length, events)
+                self._grant(stream, length, events)
             if flags & _FIN:
-                self._remote_closed(stream_id, events)
+                self._remote_closed(stream, events)
 
     def _receive_syn(self, stream_id: int, now: float, events: list[Event]) -> None:
         if stream_id % 2 == (1 if self._is_dialer else 0):
@@ -201,40 +219,35 @@ class YamuxSession:
             self._frame(WINDOW_UPDATE, _RST, stream_id, StreamErrorCode.RESOURCE_LIMIT_EXCEEDED)
             return
         self._inbound += 1
-        self._streams[stream_id] = _Stream(outbound=False, window=self._new_window(now))
-        events.append(StreamOpened(stream_id))
+        stream = self._streams[stream_id] = _Stream(stream_id, outbound=False, window=self._new_window(now))
+        events.append(PeerOpened(stream))
 
-    def _receive_data_header(
-        self, stream_id: int, stream: _Stream, flags: int, length: int, events: list[Event]
-    ) -> None:
+    def _receive_data_header(self, stream: _Stream, flags: int, length: int, events: list[Event]) -> None:
         if stream.remote_closed and length:
-            raise self._violation(f"data on stream {stream_id} behind its end")
+            raise self._violation(f"data on stream {stream.id} behind its end")
         if not stream.window.receive(length):
-            raise self._violation(f"{length} bytes on stream {stream_id}, whose window is {stream.window.granted}")
+            raise self._violation(f"{length} bytes on stream {stream.id}, whose window is {stream.window.granted}")
         if flags & _FIN and not length:
-            self._remote_closed(stream_id, events)
+            self._remote_closed(stream, events)
 
     def _receive_ping(self, flags: int, value: int, now: float) -> None:
         if flags & _SYN:
             self._frame(PING, _ACK, 0, value)
-        elif flags & _ACK and self._ping_sent_at is not None and value == self._ping_value:
-            measured = now - self._ping_sent_at
-            self.rtt = measured if self.rtt is None else (self.rtt + measured) / 2
-            self._ping_sent_at = None
+        elif flags & _ACK:
+            self._keepalive.answered(value, now)
 
-    def _grant(self, stream_id: int, stream: _Stream, length: int, events: list[Event]) -> None:
+    def _grant(self, stream: _Stream, length: int, events: list[Event]) -> None:
         if stream.send_window + length > _MAX_WINDOW:
-            raise self._violation(f"the window of stream {stream_id} grows above {_MAX_WINDOW} bytes")
+            raise self._violation(f"the window of stream {stream.id} grows above {_MAX_WINDOW} bytes")
         stream.send_window += length
-        events.append(WindowOpened(stream_id))
+        events.append(WindowOpened(stream))
 
-    def _remote_closed(self, stream_id: int, events: list[Event]) -> None:
-        stream = self._streams[stream_id]
+    def _remote_closed(self, stream: _Stream, events: list[Event]) -> None:
         if not stream.remote_closed:
             stream.remote_closed = True
-            events.append(EndOfStream(stream_id))
+            events.append(EndReceived(stream))
             if stream.local_closed:
-                self._drop(stream_id, stream)
+                self._drop(stream)
 
     def _violation(self, what: str) -> RemoteProtocolError:
         self._frame(GO_AWAY, 0, 0, GoAwayCode.PROTOCOL_ERROR)
@@ -245,86 +258,88 @@ class YamuxSession:
     def can_open(self) -> bool:
         return self._unaccepted < self._config.ack_backlog
 
-    def open_stream(self, now: float) -> int:
+    def open_stream(self, now: float) -> Substream:
         if self._outbound >= self._config.max_outbound_streams:
             raise LimitExceeded("max_outbound_streams", scope="connection", value=self._config.max_outbound_streams)
         if self._next_id > _MAX_STREAM_ID:
             raise LimitExceeded("stream ids", scope="connection", value=_MAX_STREAM_ID)
         stream_id, self._next_id = self._next_id, self._next_id + 2
-        self._streams[stream_id] = _Stream(outbound=True, window=self._new_window(now))
+        stream = self._streams[stream_id] = _Stream(stream_id, outbound=True, window=self._new_window(now))
         self._outbound += 1
         self._unaccepted += 1
-        self._unsent_flags[stream_id] = None
-        return stream_id
+        self._unsent_flags[stream] = None
+        return stream
 
-    def accept_stream(self, stream_id: int) -> None:
-        if stream := self._streams.get(stream_id):
+    def accept_stream(self, stream: Substream) -> None:
+        assert isinstance(stream, _Stream)
+        if not stream.is_over:
             stream.accepted = True
             stream.flags |= _ACK
-            self._unsent_flags[stream_id] = None
+            self._unsent_flags[stream] = None
 
-    def send(self, stream_id: int, data: memoryview) -> int:
-        stream = self._streams[stream_id]
+    def send(self, stream: Substream, data: memoryview) -> int:
+        assert isinstance(stream, _Stream)
+        if stream.local_closed:
+            return 0
         total = min(len(data), stream.send_window)
         stream.send_window -= total
-        position = self._extend_frame(stream_id, data[:total])
+        position = self._extend_frame(stream, data[:total])
         while position < total:
             stop = min(position + self.max_payload, total)
-            flags = self._flags_of(stream_id, stream)
-            self._frame(DATA, flags, stream_id, stop - position)
-            self._open_frame = (len(self._out) - 1, flags, stream_id, stop - position)
+            flags = self._flags_of(stream)
+            self._frame(DATA, flags, stream.id, stop - position)
+            self._open_frame = (len(self._out) - 1, flags, stream, stop - position)
             self._out.append(data[position:stop])
             position = stop
         self.unsent += total
         return total
 
-    def _extend_frame(self, stream_id: int, data: memoryview) -> int:
+    def _extend_frame(self, stream: _Stream, data: memoryview) -> int:
         """Add `data` to the frame queued last, if it is one of the stream's and has room; return how much was added."""
         if self._open_frame is None:
             return 0
         place, flags, owner, length = self._open_frame
-        if owner != stream_id or length + len(data) > self.max_payload:
+        if owner is not stream or length + len(data) > self.max_payload:
             return 0
         length += len(data)
-        self._out[place] = HEADER.pack(VERSION, DATA, flags, stream_id, length)
+        self._out[place] = HEADER.pack(VERSION, DATA, flags, stream.id, length)
         self._out.append(data)
-        self._open_frame = (place, flags, stream_id, length)
+        self._open_frame = (place, flags, stream, length)
         return len(data)
 
-    def consumed(self, stream_id: int, n: int, now: float) -> int:
-        stream = self._streams.get(stream_id)
-        if stream is None or stream.remote_closed:
+    def consumed(self, stream: Substream, n: int, now: float) -> int:
+        assert isinstance(stream, _Stream)
+        if stream.remote_closed:
             return 0
         size = stream.window.size
-        if grant := stream.window.consume(n, now, self.rtt):
-            self._frame(WINDOW_UPDATE, self._flags_of(stream_id, stream), stream_id, grant)
+        if grant := stream.window.consume(n, now, self._keepalive.rtt):
+            self._frame(WINDOW_UPDATE, self._flags_of(stream), stream.id, grant)
         return stream.window.size - size
 
-    def close_write(self, stream_id: int) -> None:
-        stream = self._streams.get(stream_id)
-        if stream is None or stream.local_closed:
+    def close_write(self, stream: Substream) -> None:
+        assert isinstance(stream, _Stream)
+        if stream.local_closed:
             return
-        self._frame(WINDOW_UPDATE, self._flags_of(stream_id, stream) | _FIN, stream_id, 0)
+        self._frame(WINDOW_UPDATE, self._flags_of(stream) | _FIN, stream.id, 0)
         stream.local_closed = True
         if stream.remote_closed:
-            self._drop(stream_id, stream)
+            self._drop(stream)
 
-    def reset(self, stream_id: int, code: int) -> None:
-        if stream := self._streams.get(stream_id):
-            self._frame(WINDOW_UPDATE, self._flags_of(stream_id, stream) | _RST, stream_id, code)
-            self._drop(stream_id, stream)
-
-    def is_open(self, stream_id: int) -> bool:
-        return stream_id in self._streams
+    def reset(self, stream: Substream, code: int) -> None:
+        assert isinstance(stream, _Stream)
+        if not stream.is_over:
+            self._frame(WINDOW_UPDATE, self._flags_of(stream) | _RST, stream.id, code)
+            self._drop(stream)
 
     def _new_window(self, now: float) -> StreamWindow:
         return StreamWindow(maximum=self._config.max_stream_window, draw=self._draw, now=now)
 
-    def _drop(self, stream_id: int, stream: _Stream) -> None:
+    def _drop(self, stream: _Stream) -> None:
         """Both directions have ended: forget the stream."""
-        del self._streams[stream_id]
-        self._unsent_flags.pop(stream_id, None)
-        if stream_id == self._body_stream and self._body_left:
+        stream.local_closed = stream.remote_closed = True
+        del self._streams[stream.id]
+        self._unsent_flags.pop(stream, None)
+        if stream is self._body_stream and self._body_left:
             self._body_stream = None
         if not stream.outbound:
             self._inbound -= 1
@@ -335,41 +350,31 @@ class YamuxSession:
 
     # The session
 
-    def go_away(self) -> None:
-        self._frame(GO_AWAY, 0, 0, GoAwayCode.NORMAL)
+    def go_away(self, code: int) -> None:
+        self._frame(GO_AWAY, 0, 0, code)
 
     def data_to_send(self) -> list[Buffer]:
-        for stream_id in list(self._unsent_flags):
-            self._frame(WINDOW_UPDATE, self._flags_of(stream_id, self._streams[stream_id]), stream_id, 0)
+        for stream in list(self._unsent_flags):
+            self._frame(WINDOW_UPDATE, self._flags_of(stream), stream.id, 0)
         out, self._out, self.unsent = self._out, [], 0
         self._open_frame = None
         return out
 
-    def next_deadline(self) -> float:
-        return self._ping_due
+    def next_deadline(self) -> float | None:
+        return self._keepalive.due
 
-    def handle_timer(self, now: float) -> list[Event]:
-        if now < self._ping_due:
-            return []
-        if self._ping_sent_at is None:
-            self._send_ping(now)
-            return []
-        if now - self._ping_sent_at >= self._config.keepalive_timeout:
-            return [PeerSilent(now - self._ping_sent_at)]
-        self._ping_due = self._ping_sent_at + self._config.keepalive_timeout
-        return []
+    def handle_timer(self, now: float, delivered: int, queued: int) -> list[Event]:
+        value = self._keepalive.look(now, delivered, queued)
+        if value is not None:
+            self._frame(PING, _SYN, 0, value)
+        silence = self._keepalive.silence
+        return [] if silence is None else [PeerSilent(silence)]
 
-    def _send_ping(self, now: float) -> None:
-        self._ping_value = (self._ping_value + 1) & _MAX_WINDOW
-        self._ping_sent_at = now
-        self._ping_due = now + self._config.keepalive_interval
-        self._frame(PING, _SYN, 0, self._ping_value)
-
-    def _flags_of(self, stream_id: int, stream: _Stream) -> int:
+    def _flags_of(self, stream: _Stream) -> int:
         """The flags that the next frame of the stream must carry, once."""
         flags, stream.flags = stream.flags, 0
         if flags:
-            self._unsent_flags.pop(stream_id, None)
+            self._unsent_flags.pop(stream, None)
         return flags
 
     def _frame(self, kind: int, flags: int, stream_id: int, length: int) -> None:

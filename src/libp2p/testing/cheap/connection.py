@@ -136,15 +136,15 @@ class CheapConnection(StreamedConnection[CheapStream]):
     def rtt(self) -> float | None:
         return self._carry.road.link.latency + self.other._carry.road.link.latency
 
-    async def close(self, reason: str = "closed by the application") -> None:
+    async def close(self, reason: str = "closed by the application", code: int = 0) -> None:
         if self._close_reason is None:
-            self._carry(_FRAME, partial(self.other._arrive_goodbye, "the peer said goodbye", 0))
-            self._end(ConnectionClosed(reason, by="local", code=0))
+            self._carry(_FRAME, partial(self.other._arrive_goodbye, "the peer said goodbye", code))
+            self._end(ConnectionClosed(reason, by="local", code=code))
 
-    def abort(self, reason: str = "aborted by the application") -> None:
+    def abort(self, reason: str = "aborted by the application", code: int | None = None) -> None:
         if self._close_reason is None:
             self._carry(_FRAME, partial(self.other._arrive_goodbye, "connection lost: the peer has reset it", None))
-            self._end(ConnectionClosed(reason, by="local"))
+            self._end(ConnectionClosed(reason, by="local", code=code))
 
     def _can_open(self) -> bool:
         return self._unaccepted < self._config.max_unaccepted
@@ -206,7 +206,7 @@ class CheapConnection(StreamedConnection[CheapStream]):
             else:
                 self._outbound -= 1
                 self.accepted(stream)
-            self._forget(stream.id)
+            self._forget(stream)
 
     def accepted(self, stream: CheapStream) -> None:
         """The peer has taken a stream of ours."""
@@ -267,7 +267,7 @@ class CheapConnection(StreamedConnection[CheapStream]):
                 timer.cancel()
         self._carry.tell = None
         self._gate.fail(reason)
-        for stream in self._streams.values():
+        for stream in self._streams:
             stream.ended_here = stream.ended_there = True
         return super()._end(reason, cause=cause)
 

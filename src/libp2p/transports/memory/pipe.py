@@ -95,7 +95,7 @@ class MemoryConnection(RawConnection):
         self._peer = peer
 
     @property
-    def buffered(self) -> int:
+    def unsent(self) -> int:
         """Bytes that wait here or are under way to the other side."""
         return self._unsent_size + self._in_flight
 

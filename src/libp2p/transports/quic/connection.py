@@ -68,13 +68,13 @@ class QuicConnection(StreamedConnection[QuicStream]):
     def rtt(self) -> float | None:
         return self._engine.rtt
 
-    async def close(self, reason: str = "closed by the application") -> None:
-        if self._end(ConnectionClosed(reason, by="local", code=0)):
+    async def close(self, reason: str = "closed by the application", code: int = 0) -> None:
+        if self._end(ConnectionClosed(reason, by="local", code=code)):
             self._driver.close(reason)
         await self._driver.wait_gone()
 
-    def abort(self, reason: str = "aborted by the application") -> None:
-        self._end(ConnectionClosed(reason, by="local"))
+    def abort(self, reason: str = "aborted by the application", code: int | None = None) -> None:
+        self._end(ConnectionClosed(reason, by="local", code=code))
         self._driver.abort(reason)
 
     # What streams call
@@ -190,4 +190,4 @@ class QuicConnection(StreamedConnection[QuicStream]):
 
     def _forget_if_over(self, stream: QuicStream) -> None:
         if stream.is_over:
-            self._forget(stream.id)
+            self._forget(stream)

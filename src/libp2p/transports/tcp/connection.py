@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 from ...connection import RawConnection
@@ -27,6 +29,18 @@ goes on."""
 
 _HIGH_WATER = 64 * 1024
 """Bytes that may wait for the socket before writers are held."""
+
+
+def _queued_by_system(descriptor: int) -> int:
+    """Bytes that were written to a socket and not acknowledged yet; 0 where the system does not tell."""
+    try:
+        from fcntl import ioctl  # noqa: PLC0415 - not on every system
+        from termios import TIOCOUTQ  # noqa: PLC0415
+    except ImportError:
+        return 0
+    with suppress(OSError):
+        return int.from_bytes(ioctl(descriptor, TIOCOUTQ, bytes(4)), sys.byteorder)
+    return 0
 
 
 class SocketConnection(RawConnection, asyncio.BufferedProtocol):
@@ -95,6 +109,12 @@ class SocketConnection(RawConnection, asyncio.BufferedProtocol):
             write = self._transport.write
             for buffer in buffers:
                 write(buffer)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait here or in the system for the peer to take them."""
+        descriptor = self._transport.get_extra_info("socket").fileno()
+        return self._transport.get_write_buffer_size() + _queued_by_system(descriptor)
 
     def pause_reading(self) -> None:
         if not self._closing:
