@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
 import socket
 import struct
-import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,6 +17,7 @@ from libp2p.errors import LimitExceeded, ListenError, StageTimeout
 from libp2p.multiaddr import Multiaddr, host_port, is_loopback
 from libp2p.testing.transports import AcceptAll, RawUpgrader, context
 from libp2p.transports.tcp import Tcp, TcpConfig
+from libp2p.transports.tcp.acceptor import Acceptor
 
 pytestmark = pytest.mark.real
 
@@ -211,7 +210,6 @@ async def test_unfinished_handshakes_are_bounded() -> None:
 
 
 async def test_closing_a_listener_at_any_step_leaves_no_connection_open() -> None:
-    asyncio.get_running_loop().set_debug(False)  # it would report, and so keep, what asyncio forgets below
     for step in range(12):
         accepted = Accepted()
         listener = await tcp(upgrader=Stuck()).listen(ANY4, accepted)
@@ -219,10 +217,6 @@ async def test_closing_a_listener_at_any_step_leaves_no_connection_open() -> Non
             for _ in range(step):
                 await asyncio.sleep(0)
             await listener.close()
-            await asyncio.sleep(0)
-            with warnings.catch_warnings():  # asyncio forgets a socket that it accepted just before its server closed
-                warnings.simplefilter("ignore", ResourceWarning)
-                gc.collect()
             peer.setblocking(False)
             try:
                 left = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(peer, 1), 2)
@@ -307,3 +301,46 @@ async def test_close_of_a_connection_that_the_peer_has_just_reset() -> None:
         await asyncio.sleep(0)  # now it has closed; the dialer's loop has not noticed
         await dialed.close()
         assert sock_of(dialed).fileno() == -1
+
+
+async def test_without_descriptors_accepting_pauses_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("libp2p.transports.tcp.acceptor._PAUSE", 0.05)
+    full = True
+    asked = 0
+
+    class Full(socket.socket):
+        def accept(self) -> Any:
+            nonlocal asked
+            asked += 1
+            if full:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return super().accept()
+
+    made = asyncio.Event()
+
+    class Told(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            made.set()
+            transport.abort()  # type: ignore[attr-defined]
+
+    sock = Full()
+    sock.bind(("127.0.0.1", 0))
+    acceptor = Acceptor(sock, Told)
+    acceptor.start(8)
+    with socket.create_connection(sock.getsockname()):
+        await asyncio.sleep(0.2)
+        assert 1 <= asked <= 5
+        assert len(caplog.records) == asked, "one line a pause"
+        assert not made.is_set()
+        full = False
+        await asyncio.wait_for(made.wait(), 5)
+    full = True
+    with socket.create_connection(sock.getsockname()):
+        await asyncio.sleep(0.02)
+        acceptor.close()
+        acceptor.close()
+        asked = 0
+        await asyncio.sleep(0.1)
+        assert not asked, "closed within the pause"

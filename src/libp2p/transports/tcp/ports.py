@@ -29,6 +29,7 @@ from ...errors import ListenError
 from ...multiaddr import HostPort, Multiaddr, from_socket_address
 from ..addresses import sockaddr
 from ..loops import is_proactor
+from .acceptor import Acceptor
 from .connection import TcpConnection
 
 _FAMILIES = {"ip4": socket.AF_INET, "ip6": socket.AF_INET6}
@@ -138,10 +139,14 @@ class _Port:
         self.undecided: set[_Undecided] = set()
         self.memory = memory
         self._ports = ports
-        self._server: asyncio.Server | None = None
+        self._server: asyncio.Server | Acceptor | None = None
 
     async def start(self, sock: socket.socket, backlog: int) -> None:
         """Begin to accept. Where that fails, or is cancelled, the socket is closed."""
+        if not is_proactor():
+            self._server = Acceptor(sock, self._accept)
+            self._server.start(backlog)
+            return
         self._server = await asyncio.get_running_loop().create_server(
             self._accept, sock=sock, backlog=backlog, start_serving=False
         )

@@ -1,0 +1,79 @@
+"""Accepts connections on a listening socket.
+
+Rules:
+- Closing frees the port at once. What was accepted before it is still handed over, and is for its protocol to refuse:
+  asyncio's server forgets such a socket, and from Python 3.12 on leaves half a transport behind.
+- Where the system is out of descriptors or memory nothing is accepted for a while, and one line is logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
+
+_AT_ONCE = 64
+"""Connections accepted in one turn of the loop."""
+
+_PAUSE = 1.0
+"""Seconds without accepting where the system has no room."""
+
+_NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+class Acceptor:
+    """Makes a protocol by `factory` for each connection to `sock`, which it owns. For loops that have `add_reader`."""
+
+    def __init__(self, sock: socket.socket, factory: Callable[[], asyncio.BaseProtocol]) -> None:
+        self._sock = sock
+        self._factory = factory
+        self._loop = asyncio.get_running_loop()
+        self._pause: asyncio.TimerHandle | None = None
+        self._starting: set[asyncio.Task[object]] = set()  # accepted; they end within a turn or two, whatever happens
+
+    def start(self, backlog: int) -> None:
+        """Begin. Raises `OSError`; the socket is closed then."""
+        try:
+            self._sock.setblocking(False)
+            self._sock.listen(backlog)
+        except BaseException:
+            self._sock.close()
+            raise
+        self._loop.add_reader(self._sock, self._accept)
+
+    def close(self) -> None:
+        """Accept no more. Idempotent."""
+        if self._pause is not None:
+            self._pause.cancel()
+        if self._sock.fileno() >= 0:
+            self._loop.remove_reader(self._sock)
+            self._sock.close()
+
+    def _accept(self) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                connection, _ = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+                logger.warning("no connection is accepted for %g s: %s", _PAUSE, error)
+                self._loop.remove_reader(self._sock)
+                self._pause = self._loop.call_later(_PAUSE, self._loop.add_reader, self._sock, self._accept)
+                return
+            connection.setblocking(False)
+            task = self._loop.create_task(self._begin(connection), name="begin an accepted connection")
+            self._starting.add(task)
+            task.add_done_callback(self._starting.discard)
+
+    async def _begin(self, connection: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._factory, connection)
+        except OSError as error:
+            logger.debug("an accepted connection did not last: %s", error)
+            connection.close()
