@@ -10,6 +10,10 @@ Rules:
 - What is sent in one call leaves in one call, in as few records as it fits.
 - The end of the data is announced, by an alert called close_notify. Where the raw connection ends without it somebody
   may have cut it: that is an error, not an end.
+- What OpenSSL answers by itself leaves at once; while nothing can be sent, nothing more is read that asks for answers.
+  Records that bring no data (key updates, tickets, empty ones) are few beside those that do.
+- AES-GCM is safe for so much under one key only, and OpenSSL's bindings have no call that would renew it: a connection
+  ends there. (2^24.5 full records, RFC 8446, 5.5.)
 - Nothing is pushed behind the end. A sink that pauses reading within `data_received` still gets the records that have
   arrived in the same receive buffer.
 - Two calls of OpenSSL are made directly, behind pyOpenSSL's back: `SSL_read` and `BIO_read`, into memory of ours. Its
@@ -26,10 +30,11 @@ from OpenSSL import SSL
 from OpenSSL._util import ffi, lib
 
 from ...connection import RawConnection, SecureChannel
-from ...errors import HandshakeError, RemoteProtocolError
+from ...errors import ConnectionClosed, HandshakeError, RemoteProtocolError
 from ...identity import PeerId, PublicKey
 from ...io import Buffer
 from .handshake import BUFFER_SIZE, explain
+from .records import RecordCounter
 
 RECORD_SIZE = 16_384
 """Bytes that one record carries."""
@@ -39,6 +44,17 @@ RECORD_OVERHEAD = 22
 
 _BATCH = 4 * RECORD_SIZE
 """Bytes that are encrypted by one call of OpenSSL."""
+
+MAX_USELESS_RECORDS = 32
+"""Records without data that a peer may send; one more for each `_USEFUL` that bring some."""
+
+_USEFUL = 64
+
+MAX_SEALED = 1 << 38
+"""Bytes that are encrypted with one key of AES-GCM."""
+
+_SEALED_OVERHEAD = 64
+"""Bytes that a record counts for beside its plaintext: what AES-GCM encrypts and hashes with it."""
 
 _FEED = 8 * (RECORD_SIZE + RECORD_OVERHEAD)
 """Bytes that OpenSSL is given at once: it keeps as much memory for a connection that has received so many."""
@@ -71,6 +87,7 @@ class TlsChannel(SecureChannel):
         local_peer: PeerId,
         remote_key: PublicKey,
         stream_muxer: str | None,
+        records: RecordCounter | None = None,
     ) -> None:
         super().__init__(
             raw, protocol="/tls/1.0.0", local_peer=local_peer, remote_key=remote_key, stream_muxer=stream_muxer
@@ -80,12 +97,20 @@ class TlsChannel(SecureChannel):
         self._closing = False  # nothing more is sent
         self._peer_ended = False  # the peer has announced its end
         self._ended = False  # nothing more is pushed
+        self._records = records or RecordCounter()
+        self._useful = 0  # records that brought data
+        self._useless = 0  # and those that did not
+        self._sealed = 0  # bytes that were encrypted
+        self._blocked = False  # whether writing is paused
+        self._held = False  # whether reading waits for that
+        self._sink_paused = False  # whether the sink wants nothing
 
     def start(self) -> None:
         """Push what came together with the end of the handshake, then whatever arrives. Raises what
         `data_received` raises.
         """
         self._decrypt()
+        self._useful = self._records.count  # those of the handshake are not counted
         self._raw.attach(self)
 
     def send(self, buffers: Sequence[Buffer]) -> None:
@@ -111,17 +136,25 @@ class TlsChannel(SecureChannel):
 
     def _encrypt(self, group: list[Buffer]) -> None:
         """Send what `group` holds, at most `_BATCH` bytes."""
-        self._connection.send(group[0] if len(group) == 1 else b"".join(group))
-        self._flush()
+        plaintext = group[0] if len(group) == 1 else b"".join(group)
+        self._sealed += len(plaintext) + _SEALED_OVERHEAD
+        if self._sealed > MAX_SEALED and not self._closing and "GCM" in (self._connection.get_cipher_name() or ""):
+            self.abort(ConnectionClosed(f"tls: {MAX_SEALED} bytes were encrypted with one key: dial anew", by="local"))
+        if not self._closing:
+            self._connection.send(plaintext)
+            self._flush()
 
-    def _flush(self) -> None:
-        """Send what OpenSSL has to send."""
+    def _flush(self) -> bool:
+        """Send what OpenSSL has to send; whether there was something."""
+        sent = False
         memory = _spare.pop() if _spare else _Memory()
         while (count := lib.BIO_read(self._connection._from_ssl, memory.start, BUFFER_SIZE)) > 0:
             self._raw.send((memory.view[:count],))
+            sent = True
             if count < BUFFER_SIZE:
                 break
         _spare.append(memory)
+        return sent
 
     def data_received(self, data: memoryview) -> None:
         """Decrypt and push on. Raises `RemoteProtocolError` for a record that is forged or malformed, and for an alert;
@@ -130,8 +163,27 @@ class TlsChannel(SecureChannel):
         """
         write = self._connection.bio_write
         for start in range(0, len(data), _FEED):
-            write(data[start : start + _FEED])
+            piece = data[start : start + _FEED]
+            self._records.feed(piece)
+            write(piece)
             self._decrypt()
+        useless = self._records.count - self._useful
+        if useless > self._useless:
+            self._useless = useless
+            self._answer()
+
+    def _answer(self) -> None:
+        """Send what OpenSSL may have answered to records without data, and see to it that these are few.
+
+        The last answer it makes only with the next data that we send, or the next record that asks for one.
+        """
+        if self._closing or self._ended or self._peer_ended:
+            return
+        if self._useless > MAX_USELESS_RECORDS + self._useful // _USEFUL:
+            raise RemoteProtocolError(f"tls: {self.remote_peer} has sent {self._useless} records without data")
+        if self._flush() and self._blocked and not self._held:
+            self._held = True
+            self._raw.pause_reading()
 
     def _decrypt(self) -> None:
         """Push what OpenSSL can decrypt of what it was given."""
@@ -142,6 +194,7 @@ class TlsChannel(SecureChannel):
             count = lib.SSL_read(connection._ssl, memory.start + filled, RECORD_SIZE)
             if count <= 0:
                 break
+            self._useful += 1
             filled += count
             if filled > BUFFER_SIZE - RECORD_SIZE:
                 self._push(memory.view[:filled])
@@ -173,6 +226,27 @@ class TlsChannel(SecureChannel):
         if not self._peer_ended:
             self._peer_ended = True
             self._sink.eof_received()
+
+    def pause_reading(self) -> None:
+        self._sink_paused = True
+        self._raw.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._sink_paused = False
+        if not self._held:
+            self._raw.resume_reading()
+
+    def pause_writing(self) -> None:
+        self._blocked = True
+        self._sink.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._blocked = False
+        if self._held:
+            self._held = False
+            if not self._sink_paused:
+                self._raw.resume_reading()
+        self._sink.resume_writing()
 
     def eof_received(self) -> None:
         if not (self._peer_ended or self._ended):

@@ -21,6 +21,7 @@ from OpenSSL.crypto import FILETYPE_ASN1, X509, dump_certificate
 from ...errors import HandshakeError, LocalProtocolError, PeerIdMismatch
 from ...identity import PeerId, PrivateKey, PublicKey
 from .certificate import check_chain_length, make_certificate, verify_certificate
+from .records import RecordCounter
 
 ALPN = "libp2p"
 """What stands for libp2p without a muxer; always offered, and last."""
@@ -64,6 +65,8 @@ class Handshake:
     ) -> None:
         self.connection = SSL.Connection(context, None)
         """OpenSSL's half of it, which serves the data phase too."""
+        self.records = RecordCounter()
+        """What OpenSSL was given: the last record may not be complete when the handshake is over."""
         self._is_dialer = is_dialer
         self._expected_peer = expected_peer
         self._offers = [*(name.encode() for name in muxers), ALPN.encode()]
@@ -78,6 +81,7 @@ class Handshake:
 
     def receive(self, data: bytes) -> None:
         """Take bytes that have arrived."""
+        self.records.feed(data)
         self.connection.bio_write(data)
 
     def proceed(self) -> bool:

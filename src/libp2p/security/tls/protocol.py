@@ -74,6 +74,7 @@ class Tls(SecurityProtocol):
             local_peer=key.peer_id,
             remote_key=handshake.remote_key,
             stream_muxer=handshake.muxer,
+            records=handshake.records,
         )
         channel.start()
         return channel
