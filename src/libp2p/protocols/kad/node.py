@@ -1,0 +1,102 @@
+"""What the parts of a running DHT share: its table, records, server, and the way to carry out a lookup."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+
+from ...connection import Connection, ServiceHost
+from ...identity import PeerId
+from ...multiaddr import Multiaddr
+from ...routing import PeerInfo
+from .config import KadConfig
+from .diversity import group_of
+from .keys import peer_position, position
+from .lookup import Lookup
+from .messenger import Answer, Messenger, Told
+from .network_size import NetworkSize
+from .query import OnAnswer, Progress, Query
+from .server import Server
+from .store import RecordStore
+from .table import RoutingTable
+from .validators import Validators
+from .wire import Message, MessageType
+
+
+class Node:
+    """The running DHT, without what its users call."""
+
+    def __init__(
+        self,
+        host: ServiceHost,
+        config: KadConfig,
+        store: RecordStore,
+        wall_clock: Callable[[], float],
+        dice: Random,
+    ) -> None:
+        self.host = host
+        self.config = config
+        self.store = store
+        self.wall_clock = wall_clock
+        self.dice = dice
+        self.validators = Validators(config.validators)
+        self.table = RoutingTable(host.id, config.table)
+        self.messenger = Messenger(host, config)
+        self.server = Server(host, config, self.table, store, self.validators, wall_clock)
+        self.size = NetworkSize(config.lookup.k)
+        self._lookups = asyncio.Semaphore(config.max_lookups)
+
+    async def lookup(
+        self,
+        key: bytes,
+        kind: MessageType = MessageType.FIND_NODE,
+        *,
+        on_answer: OnAnswer | None = None,
+        progress: Progress | None = None,
+        region: int | None = None,
+        until: Callable[[], bool] | None = None,
+    ) -> Query:
+        """Look up the peers nearest to `key`, asking each for `kind`; begins with those of the table."""
+        target = position(key)
+        nearest = self.table.nearest(target, self.config.lookup.k)
+        lookup = Lookup(target, nearest, self.config.lookup, own=self.host.id, region=region)
+
+        async def ask(peer: PeerId, told: tuple[Told, ...]) -> Answer:
+            return await self.messenger.request(peer, Message(kind, key), told)
+
+        query = Query(
+            lookup,
+            self.messenger,
+            self.config,
+            ask,
+            on_answer=on_answer,
+            on_peer=self.heard_from,
+            progress=progress,
+            until=until,
+        )
+        async with self._lookups:
+            await query.run()
+        if not query.stopped:
+            self.size.found(target, [peer_position(peer) for peer in lookup.nearest()])
+        return query
+
+    def heard_from(self, peer: PeerId, connection: Connection | None, new: int) -> None:
+        """A peer has answered one of our requests over `connection`, naming `new` peers that were new; None: it has
+        not answered.
+        """
+        if connection is None:
+            if self.host.connections:  # else it is we who are cut off
+                self.table.remove(peer)
+        elif self.config.scope.admits(connection.remote_addr):
+            now = asyncio.get_running_loop().time()
+            self.table.add(peer, group_of(connection.remote_addr), now, useful=new > 0)
+
+    def own_addrs(self) -> tuple[Multiaddr, ...]:
+        """Our addresses that the network deals in."""
+        bare = [addr.without_peer() for addr in self.host.addrs]
+        return tuple(dict.fromkeys(addr for addr in bare if len(addr) and self.config.scope.contains(addr)))
+
+    def info(self, peer: PeerId) -> PeerInfo:
+        """Where the peer store says that `peer` is."""
+        return PeerInfo(peer, tuple(self.host.peerstore.addrs(peer)))
