@@ -34,6 +34,30 @@ def lone_account() -> MemoryAccount:
 class StreamedConnection(Connection, Generic[S]):
     """A connection that hands out streams of the class `S`."""
 
+    __slots__ = (
+        "_close_reason",
+        "_closed",
+        "_ended",
+        "_goodbye",
+        "_loop",
+        "_on_closed",
+        "_on_memory_limit",
+        "_on_stream",
+        "_on_stream_closed",
+        "_openers",
+        "_streams",
+        "_unserved",
+        "direction",
+        "local_addr",
+        "local_peer",
+        "memory",
+        "muxer",
+        "remote_addr",
+        "remote_key",
+        "remote_peer",
+        "security",
+    )
+
     def __init__(
         self,
         *,

@@ -18,7 +18,6 @@ Rules:
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -84,7 +83,7 @@ class MemoryAccount:
         self._parent: MemoryAccount | None = None
         self._key: Hashable = None
         self._children: dict[Hashable, MemoryAccount] = {}
-        self._forsaken: deque[tuple[MemoryAccount, int]] = deque()  # one for the whole tree
+        self._forsaken: list[tuple[MemoryAccount, int]] = []  # one for the whole tree
         self._closed = False
 
     def child(self, name: str, limit: int, *, key: Hashable = None) -> MemoryAccount:
@@ -170,7 +169,7 @@ class MemoryAccount:
     def _settle(self) -> None:
         """Give back what was forsaken."""
         while self._forsaken:
-            account, n = self._forsaken.popleft()
+            account, n = self._forsaken.pop()
             account.release(n)
 
     def _leave(self) -> None:

@@ -46,6 +46,18 @@ answers is disconnected."""
 class MuxedConnection(StreamedConnection[FramedStream]):
     """A secure channel that carries many streams. It is the channel's sink."""
 
+    __slots__ = (
+        "_backlog",
+        "_channel",
+        "_deadline",
+        "_flush_scheduled",
+        "_gate",
+        "_reading",
+        "_sent",
+        "_session",
+        "_turn",
+    )
+
     def __init__(
         self,
         channel: SecureChannel,

@@ -100,8 +100,18 @@ class CheapStream(MuxedStream):
 class CheapConnection(StreamedConnection[CheapStream]):
     """One end of a connection. Made by `join`."""
 
-    other: CheapConnection
-    """The other end."""
+    __slots__ = (
+        "_carry",
+        "_config",
+        "_gate",
+        "_inbound",
+        "_next_id",
+        "_outbound",
+        "_silence",
+        "_timer",
+        "_unaccepted",
+        "other",
+    )
 
     def __init__(
         self,
@@ -123,6 +133,8 @@ class CheapConnection(StreamedConnection[CheapStream]):
             security=PROTOCOL,
             muxer=PROTOCOL,
         )
+        self.other = self
+        """The other end, once `join` has been called."""
         self._carry = carry
         self._config = config
         self._gate = WriteGate()
