@@ -43,6 +43,7 @@ class MuxedStream(Stream):
                 if self._write_error is not None:
                     raise copy_of(self._write_error)
                 sent = await self._muxed.send(self, view)
+                self.bytes_written += sent
                 view = view[sent:]
                 if not view:
                     return

@@ -175,7 +175,11 @@ class LayeredConnection(RawConnection):
         self._raw.resume_reading()
 
     async def close(self) -> None:
-        await self._raw.close()
+        try:
+            await self._raw.close()
+        except BaseException:  # cancelled, mostly: nobody will wait for the rest to be sent
+            self._raw.abort()
+            raise
 
     def abort(self, error: Exception | None = None) -> None:
         self._raw.abort(error)

@@ -3,7 +3,7 @@ waits to open one, and how everything ends.
 
 Rules:
 - A stream is in the table until both of its directions have ended.
-- Tasks that wait to open a stream get their turns in the order they came.
+- Tasks that wait to open a stream get their turns in the order they came, within `open_timeout`.
 - What the streams hold unread is counted by the connection's `MemoryAccount`, also when they have ended.
 - When the connection ends every pending call gets its `close_reason`; what had arrived stays readable.
 """
@@ -18,12 +18,16 @@ from weakref import WeakSet
 
 from ..errors import ConnectionClosed, copy_of
 from ..identity import PeerId, PublicKey
-from ..io import MemoryAccount, MemoryConfig
+from ..io import MemoryAccount, MemoryConfig, time_limit
 from ..multiaddr import Multiaddr
 from .muxed_stream import MuxedStream
-from .streams import Connection, Direction, MemoryLimitReached, Stream
+from .streams import Connection, Direction, MemoryLimitReached, Role, Stream
 
 S = TypeVar("S", bound=MuxedStream)
+
+
+OPEN_TIMEOUT = 10.0
+"""Seconds that `open_stream` waits, unless the muxer's or transport's settings say otherwise."""
 
 
 def lone_account() -> MemoryAccount:
@@ -68,7 +72,9 @@ class StreamedConnection(Connection, Generic[S]):
         direction: Direction,
         security: str,
         muxer: str,
+        role: Role | None = None,
         memory: MemoryAccount | None = None,
+        open_timeout: float = OPEN_TIMEOUT,
     ) -> None:
         self.local_peer = local_peer
         self.remote_key = remote_key
@@ -76,11 +82,15 @@ class StreamedConnection(Connection, Generic[S]):
         self.local_addr = local_addr
         self.remote_addr = remote_addr
         self.direction = direction
+        self.role = role or Role.of(direction)
         self.security = security
         self.muxer = muxer
         self.memory: MemoryAccount = memory or lone_account()
         self.memory.reclaim = self._reclaim
+        self._open_timeout = open_timeout
         self._loop = asyncio.get_running_loop()
+        self.opened_at = self._loop.time()
+        self._ended_read = self._ended_written = 0  # bytes of the streams that are over
         self._streams: dict[S, None] = {}
         self._unserved: list[S] = []  # opened by the peer before `serve`
         self._ended: WeakSet[S] | None = None  # streams that are over, but were not read to the end
@@ -115,6 +125,14 @@ class StreamedConnection(Connection, Generic[S]):
         return tuple(self._streams)
 
     @property
+    def bytes_read(self) -> int:
+        return self._ended_read + sum(stream.bytes_read for stream in self._streams)
+
+    @property
+    def bytes_written(self) -> int:
+        return self._ended_written + sum(stream.bytes_written for stream in self._streams)
+
+    @property
     def close_reason(self) -> ConnectionClosed | None:
         return self._close_reason
 
@@ -124,6 +142,19 @@ class StreamedConnection(Connection, Generic[S]):
 
     async def open_stream(self) -> Stream:
         self._check_open()
+        if self._openers or not self._can_open():
+            async with time_limit("opening a stream", self._open_timeout):
+                await self._turn_to_open()
+        try:
+            stream = self._open()
+        finally:
+            self._wake_opener()
+        self.streams_opened += 1
+        self._streams[stream] = None
+        return stream
+
+    async def _turn_to_open(self) -> None:
+        """Wait until it is the task's turn to open a stream. Raises `ConnectionClosed`."""
         while self._openers or not self._can_open():
             turn = self._loop.create_future()
             self._openers.append(turn)
@@ -137,13 +168,7 @@ class StreamedConnection(Connection, Generic[S]):
                 raise
             self._check_open()
             if self._can_open():
-                break
-        try:
-            stream = self._open()
-        finally:
-            self._wake_opener()
-        self._streams[stream] = None
-        return stream
+                return
 
     async def wait_closed(self) -> ConnectionClosed:
         return await asyncio.shield(self._closed)
@@ -190,6 +215,7 @@ class StreamedConnection(Connection, Generic[S]):
     # What subclasses call
 
     def _opened_by_peer(self, stream: S) -> None:
+        self.streams_accepted += 1
         self._streams[stream] = None
         if self._on_stream is None:
             self._unserved.append(stream)
@@ -224,6 +250,8 @@ class StreamedConnection(Connection, Generic[S]):
 
     def _over(self, stream: S) -> None:
         """Both directions of the stream have ended: tell so."""
+        self._ended_read += stream.bytes_read
+        self._ended_written += stream.bytes_written
         if stream.unread:
             if self._ended is None:
                 self._ended = WeakSet()

@@ -107,6 +107,14 @@ class Stream(ByteStream):
             await self.agreed()
         return await self._incoming.readuntil(separator, limit=limit)
 
+    bytes_written: int = 0
+    """Bytes that were sent on the stream, the negotiation of its protocol included."""
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes that were received on the stream, the negotiation of its protocol included."""
+        return self._incoming.received
+
     @abstractmethod
     async def close_write(self) -> None:
         """Send what was written, then tell the peer that no more comes. Reading goes on. Idempotent."""
@@ -149,6 +157,17 @@ class Connection(ABC):
     local_addr: Multiaddr
     remote_addr: Multiaddr
     direction: Direction
+    """Who made the raw connection."""
+    role: Role
+    """Who began in the handshakes."""
+    is_limited: bool = False
+    """Whether the connection may carry only a little, for a while: relayed ones."""
+    opened_at: float
+    """When the connection was there, by the loop's clock, in seconds."""
+    streams_opened: int = 0
+    """Streams that we have opened, in all."""
+    streams_accepted: int = 0
+    """Streams that the peer has opened, in all."""
     security: str
     """The id of the security protocol, such as `/noise`."""
     muxer: str
@@ -178,6 +197,16 @@ class Connection(ABC):
 
     @property
     @abstractmethod
+    def bytes_read(self) -> int:
+        """Bytes that were received on all streams, those that have ended too."""
+
+    @property
+    @abstractmethod
+    def bytes_written(self) -> int:
+        """Bytes that were sent on all streams, those that have ended too."""
+
+    @property
+    @abstractmethod
     def rtt(self) -> float | None:
         """The last round-trip time measured, in seconds."""
 
@@ -193,8 +222,8 @@ class Connection(ABC):
 
     @abstractmethod
     async def open_stream(self) -> Stream:
-        """A new stream, no protocol agreed yet. Waits while the peer has too many unaccepted streams of ours. Raises
-        `ConnectionClosed`, and `LimitExceeded` where we have too many open.
+        """A new stream, no protocol agreed yet. Waits while the peer has too many unaccepted streams of ours, but not
+        for ever: `StageTimeout`. Raises `ConnectionClosed`, and `LimitExceeded` where we have too many open.
         """
 
     @abstractmethod

@@ -60,6 +60,7 @@ class ReceiveBuffer:
         "_to_the_end",
         "_unreported",
         "_waiter",
+        "received",
     )
 
     def __init__(
@@ -77,6 +78,8 @@ class ReceiveBuffer:
         self._eof = False
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self.received = 0
+        """Bytes that were fed, in all."""
         self._on_consumed = on_consumed
         self._to_the_end = to_the_end
         self._account = account
@@ -124,6 +127,7 @@ class ReceiveBuffer:
         else:
             self._chunks.append(bytearray(data))
         self._size += length
+        self.received += length
         self._wake()
         if self._size - self._credited > self._paid:
             self._pay()  # last: what has to be given up may be just this

@@ -13,8 +13,11 @@ Rules:
 
 from __future__ import annotations
 
-from ..connection import Direction, SecureChannel
-from ..connection.streamed import StreamedConnection
+import asyncio
+from contextlib import suppress
+
+from ..connection import Direction, Role, SecureChannel
+from ..connection.streamed import OPEN_TIMEOUT, StreamedConnection
 from ..errors import ConnectionClosed, StreamReset
 from ..io import MemoryAccount, WriteGate
 from ..io.timers import CoarseTimer, Deadline
@@ -42,6 +45,9 @@ _MAX_BACKLOG = 1024 * 1024
 """Bytes of control frames that may pile up while the peer reads nothing: one that makes us answer without reading the
 answers is disconnected."""
 
+_FAREWELL = 10.0
+"""Seconds that a peer which said goodbye, and has no stream left, gets to take what was sent before."""
+
 
 class MuxedConnection(StreamedConnection[FramedStream]):
     """A secure channel that carries many streams. It is the channel's sink."""
@@ -65,7 +71,9 @@ class MuxedConnection(StreamedConnection[FramedStream]):
         direction: Direction,
         *,
         muxer: str,
+        role: Role | None = None,
         memory: MemoryAccount | None = None,
+        open_timeout: float = OPEN_TIMEOUT,
     ) -> None:
         super().__init__(
             local_peer=channel.local_peer,
@@ -75,7 +83,9 @@ class MuxedConnection(StreamedConnection[FramedStream]):
             direction=direction,
             security=channel.protocol,
             muxer=muxer,
+            role=role,
             memory=memory,
+            open_timeout=open_timeout,
         )
         self._channel = channel
         self._session = session
@@ -86,6 +96,7 @@ class MuxedConnection(StreamedConnection[FramedStream]):
         self._backlog = 0  # bytes sent while the gate was shut
         self._deadline: Deadline | None = None
         self._sent = 0  # bytes given to the channel
+        self._leaving: asyncio.Task[None] | None = None
         session.start(self._loop.time())
         self._schedule_flush()
         self._set_timer()
@@ -100,7 +111,13 @@ class MuxedConnection(StreamedConnection[FramedStream]):
             self._session.go_away(code)
             self._flush()
             self._end(ConnectionClosed(reason, by="local", code=code))
-        await self._channel.close()
+        try:
+            await self._channel.close()
+            if self._leaving is not None:
+                await asyncio.wait({self._leaving})
+        except BaseException:  # cancelled, mostly: nobody will wait for the rest to be sent
+            self._channel.abort()
+            raise
 
     def abort(self, reason: str = "aborted by the application", code: int | None = None) -> None:
         self._end(ConnectionClosed(reason, by="local", code=code))
@@ -234,10 +251,28 @@ class MuxedConnection(StreamedConnection[FramedStream]):
         reason = "the peer said goodbye" if code == 0 else f"the peer gave up with go-away code {code}"
         self._goodbye = ConnectionClosed(reason, by="remote", code=code)
         self._refuse_openers(self._goodbye)
+        self._leave_if_idle()
+
+    def _leave_if_idle(self) -> None:
+        """Where the peer has said goodbye, and no stream is left, nothing can happen here any more."""
+        if self._goodbye is not None and not self._streams and self._leaving is None and not self._closed.done():
+            self._leaving = self._loop.create_task(self._leave(self._goodbye), name=f"{self!r} leaves")
+
+    async def _leave(self, goodbye: ConnectionClosed) -> None:
+        self._session.go_away(0)
+        self._flush()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_FAREWELL):
+                    await self._channel.close()
+        finally:
+            self._end(goodbye)
+            self._channel.abort()
 
     def _forget_if_over(self, stream: FramedStream) -> None:
         if stream.is_over and self._forget(stream):
             self._pause_or_resume()
+            self._leave_if_idle()
 
     def _over(self, stream: FramedStream) -> None:
         stream.substream.owner = None

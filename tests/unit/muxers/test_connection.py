@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from libp2p.connection import Connection, Direction, Stream
-from libp2p.errors import ConnectionClosed, LimitExceeded, StreamClosed, StreamReset
+from libp2p.connection import Connection, Direction, Role, Stream
+from libp2p.errors import ConnectionClosed, LimitExceeded, StageTimeout, StreamClosed, StreamReset
 from libp2p.identity import PrivateKey
 from libp2p.muxers.connection import MuxedConnection
 from libp2p.muxers.yamux import Yamux
@@ -231,6 +231,28 @@ async def test_opens_beyond_the_ack_backlog_wait_their_turn() -> None:
         await raw.close()
 
 
+async def test_an_open_that_the_peer_makes_wait_too_long_fails_and_leaves_its_place() -> None:
+    subject = Pair.__new__(Pair)
+    subject.raw = pipe()
+    dialer, listener = connect_by(Yamux(YamuxConfig(open_timeout=7)), subject.raw)
+    Side(dialer)
+    for _ in range(256):
+        await dialer.open_stream()
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    with pytest.raises(StageTimeout, match="opening a stream took more than 7 s"):
+        await dialer.open_stream()
+    assert loop.time() - start == 7
+    waiting = asyncio.ensure_future(dialer.open_stream())
+    await asyncio.sleep(1)
+    Side(listener)
+    assert (await waiting).id == 513
+    dialer.abort()
+    listener.abort()
+    for raw in subject.raw:
+        await raw.close()
+
+
 async def test_one_open_that_fails_does_not_hold_the_next() -> None:
     async with pair(YamuxConfig(ack_backlog=2, max_outbound_streams=2)) as subject:
         listener = subject.listener.connection
@@ -247,7 +269,7 @@ async def test_one_open_that_fails_does_not_hold_the_next() -> None:
 
 @pytest.mark.parametrize("how", ["close", "abort", "peer closes", "peer aborts", "loss", "silence"])
 async def test_every_pending_call_learns_why_the_connection_ended(how: str) -> None:
-    config = YamuxConfig(ack_backlog=4)
+    config = YamuxConfig(ack_backlog=4, open_timeout=100)
     async with pair(config) as subject:
         dialer, listener = subject.dialer.connection, subject.listener.connection
         reader, writer, line = [(await subject.streams())[0] for _ in range(3)]
@@ -309,6 +331,51 @@ async def test_a_peer_that_goes_away_takes_no_new_streams_but_finishes_the_old()
         await stream.write(b"still open")
         channel.send((frame(DATA, Flag.FIN, 1, 3), b"bye"))
         assert await stream.read() == b"bye"
+        await asyncio.sleep(1)
+        assert not side.closed, "our direction is still open"
+        await stream.close()
+        reason = await side.connection.wait_closed()
+        assert (reason.reason, reason.by, reason.code) == ("the peer gave up with go-away code 2", "remote", 2)
+
+
+async def test_a_peer_that_said_goodbye_and_stays_keeps_no_place() -> None:
+    async with against_raw_frames() as (channel, side):
+        channel.send((frame(GO_AWAY, 0, 0, 0),))
+        reason = await asyncio.wait_for(side.connection.wait_closed(), 1)
+        assert (reason.reason, reason.by, reason.code) == ("the peer said goodbye", "remote", 0)
+        assert len(side.closed) == 1
+
+
+async def test_a_peer_that_said_goodbye_gets_what_was_sent_to_it_before() -> None:
+    raw = pipe()
+    channel, listener = clear_channels(*raw, *KEYS)
+    side = Side(Yamux().connect(listener, Direction.INBOUND))
+    channel.send((frame(WINDOW_UPDATE, Flag.SYN, 1, 0),))
+    stream = await side.accepted.get()
+    writing = asyncio.ensure_future(stream.write(bytes(200_000)))
+    await asyncio.sleep(1)
+    channel.send((frame(GO_AWAY, 0, 0, 0), frame(DATA, Flag.FIN, 1, 0)))
+    await asyncio.sleep(1)
+    reading = asyncio.ensure_future(channel.read())
+    await writing
+    await stream.close()
+    got = await reading
+    assert len(got) > 200_000
+    assert got.endswith(frame(GO_AWAY, 0, 0, 0))
+    await channel.close()
+    await side.connection.close()
+
+
+async def test_a_peer_that_said_goodbye_and_takes_nothing_is_left_after_a_while() -> None:
+    async with against_raw_frames() as (channel, side):
+        stream = await side.connection.open_stream()
+        writing = asyncio.ensure_future(outcome(stream.write(bytes(200_000))))
+        await asyncio.sleep(1)
+        channel.send((frame(WINDOW_UPDATE, Flag.RST | Flag.ACK, 2, 0), frame(GO_AWAY, 0, 0, 0)))
+        await channel.readexactly(12)
+        channel.pause_reading()
+        assert (await asyncio.wait_for(side.connection.wait_closed(), 15)).by == "remote"
+        await writing
 
 
 async def test_a_goodbye_counts_however_the_connection_then_breaks() -> None:
@@ -373,6 +440,53 @@ async def test_a_write_tells_of_the_reset_also_while_another_task_reads() -> Non
         assert caught.value.code == 7
         reading.cancel()
         await asyncio.wait({reading})
+
+
+async def test_what_was_moved_is_counted() -> None:
+    async with pair() as subject:
+        dialer, listener = subject.dialer.connection, subject.listener.connection
+        for size in (1000, 300_000):
+            ours, theirs = await subject.streams()
+            reading = asyncio.ensure_future(theirs.readexactly(size))
+            await ours.write(bytes(size))
+            await reading
+            assert (ours.bytes_written, theirs.bytes_read) == (size + 1, size + 1)
+            await theirs.write(b"answer")
+            await ours.readexactly(6)
+            if size == 1000:
+                await ours.close()
+                await theirs.close()
+        await asyncio.sleep(1)
+        assert (dialer.bytes_written, dialer.bytes_read) == (301_002, 12)
+        assert (listener.bytes_written, listener.bytes_read) == (12, 301_002)
+        assert (dialer.streams_opened, dialer.streams_accepted) == (2, 0)
+        assert (listener.streams_opened, listener.streams_accepted) == (0, 2)
+        assert dialer.opened_at < asyncio.get_running_loop().time()
+
+
+async def test_a_close_tells_its_code() -> None:
+    async with pair() as subject:
+        await subject.dialer.connection.close("gated", 0x1008)
+        reason = await subject.listener.connection.wait_closed()
+        assert (reason.by, reason.code) == ("remote", 0x1008)
+
+
+@pytest.mark.parametrize("role", list(Role))
+async def test_stream_ids_follow_the_role(role: Role) -> None:
+    """A dialer may be the responder of the handshake: both sides dialed."""
+    raw = pipe()
+    ours, theirs = clear_channels(*raw, *KEYS)
+    other = Role.RESPONDER if role is Role.INITIATOR else Role.INITIATOR
+    a = Yamux().connect(ours, Direction.OUTBOUND, role)
+    b = Yamux().connect(theirs, Direction.OUTBOUND, other)
+    one, two = Side(a), Side(b)
+    assert (a.role, b.role, a.direction, b.direction) == (role, other, Direction.OUTBOUND, Direction.OUTBOUND)
+    first, _ = await one.stream_to(two)
+    second, _ = await two.stream_to(one)
+    assert (first.id % 2, second.id % 2) == ((1, 0) if role is Role.INITIATOR else (0, 1))
+    a.abort()
+    for end in raw:
+        await end.close()
 
 
 # What comes within one read

@@ -29,7 +29,7 @@ class FakeConnection(Connection):
         self.on_closed: Callable[[ConnectionClosed], None] | None = None
         self.on_stream_closed: Callable[[Stream], None] | None = None
 
-    def serve(self, on_stream: Any, on_closed: Any, on_stream_closed: Any = None) -> None:
+    def serve(self, on_stream: Any, on_closed: Any, on_stream_closed: Any = None, **_: Any) -> None:
         self.on_closed, self.on_stream_closed = on_closed, on_stream_closed
         if self.reason is not None:
             on_closed(self.reason)
@@ -37,6 +37,14 @@ class FakeConnection(Connection):
     @property
     def streams(self) -> Sequence[Stream]:
         return ()
+
+    @property
+    def bytes_read(self) -> int:
+        return 0
+
+    @property
+    def bytes_written(self) -> int:
+        return 0
 
     @property
     def rtt(self) -> float | None:
@@ -49,10 +57,10 @@ class FakeConnection(Connection):
     async def open_stream(self) -> Stream:
         raise NotImplementedError
 
-    async def close(self, reason: str = "closed") -> None:
+    async def close(self, reason: str = "closed", code: int = 0) -> None:
         self.abort(reason)
 
-    def abort(self, reason: str = "aborted") -> None:
+    def abort(self, reason: str = "aborted", code: int | None = None) -> None:
         if self.reason is None:
             self.reason = ConnectionClosed(reason, by="local")
             if self.on_closed is not None:

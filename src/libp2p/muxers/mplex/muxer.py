@@ -42,4 +42,4 @@ class Mplex(Muxer):
             config=self._config,
             max_payload=min(channel.record_size - MAX_HEADER_SIZE, MAX_MESSAGE),
         )
-        return MuxedConnection(channel, session, direction, muxer=self.protocol_id, memory=memory)
+        return MuxedConnection(channel, session, direction, muxer=self.protocol_id, role=role, memory=memory)

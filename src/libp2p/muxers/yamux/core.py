@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...connection import StreamErrorCode
+from ...connection.streamed import OPEN_TIMEOUT
 from ...errors import LimitExceeded, RemoteProtocolError
 from ...io import Buffer
 from ..session import (
@@ -62,6 +63,8 @@ class YamuxConfig:
     """Seconds in which nothing comes from a peer that was pinged, and nothing that we sent leaves, before the
     connection is given up.
     """
+    open_timeout: float = OPEN_TIMEOUT
+    """Seconds that `open_stream` waits for the peer to accept earlier streams; then `StageTimeout`."""
 
 
 class _Stream(Substream):

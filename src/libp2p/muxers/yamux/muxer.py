@@ -36,4 +36,12 @@ class Yamux(Muxer):
             max_payload=channel.record_size - HEADER_SIZE,
             draw=memory.draw,
         )
-        return MuxedConnection(channel, session, direction, muxer=self.protocol_id, memory=memory)
+        return MuxedConnection(
+            channel,
+            session,
+            direction,
+            muxer=self.protocol_id,
+            role=role,
+            memory=memory,
+            open_timeout=self._config.open_timeout,
+        )

@@ -20,8 +20,9 @@ class Side:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.accepted: asyncio.Queue[Stream] = asyncio.Queue()
+        self.over: list[Stream] = []
         self.closed: list[ConnectionClosed] = []
-        connection.serve(self.accepted.put_nowait, self.closed.append)
+        connection.serve(self.accepted.put_nowait, self.closed.append, self.over.append)
 
     async def stream_to(self, other: Side) -> tuple[Stream, Stream]:
         """A new stream, both ends. A first byte goes over it: with some muxers the peer hears of it only then."""
@@ -73,6 +74,9 @@ class ConnectionSuite:
             await self.cleanup()
         for side in sides:
             assert len(side.closed) == 1, f"on_closed was called {len(side.closed)} times"
+            assert len(set(side.over)) == len(side.over), "on_stream_closed was called twice for one stream"
+            streams = side.connection.streams_opened + side.connection.streams_accepted
+            assert len(side.over) == streams, f"on_stream_closed was called for {len(side.over)} of {streams} streams"
 
     async def test_both_ends_know_each_other(self) -> None:
         async with self.sides() as (dialer, listener):
@@ -270,6 +274,30 @@ class ConnectionSuite:
             connection.abort()
             await ends(connection.close())
         await self.cleanup()
+
+    async def test_a_close_cancelled_after_any_step_has_ended_all(self) -> None:
+        """And nobody closes a second time."""
+        for steps in range(8):
+            dialer, listener = await self.make()
+            sides = Side(dialer), Side(listener)
+            ours, _ = await sides[0].stream_to(sides[1])
+            writing = asyncio.ensure_future(ours.write(bytes(self.max_buffered)))
+            assert await is_held(writing)
+            closing = asyncio.ensure_future(dialer.close())
+            for _ in range(steps + 1):
+                await asyncio.sleep(0)
+            if not closing.done():
+                closing.cancel()
+                with raises(asyncio.CancelledError):
+                    await ends(closing)
+            assert dialer.is_closed
+            assert not dialer.streams
+            assert len(sides[0].closed) == 1
+            with raises(ConnectionClosed):
+                await ends(writing)
+            await ends(listener.wait_closed())
+            await ends(listener.close())
+            await self.cleanup()
 
     async def test_cancelled_calls_harm_nothing(self) -> None:
         async with self.sides() as (dialer, listener):
