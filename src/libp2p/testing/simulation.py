@@ -1,0 +1,154 @@
+"""Whole networks of hosts in one process, in virtual time: how a protocol behaves among hundreds or thousands of peers.
+
+    async def main():
+        async with Simulation(1000, GossipSub, seed=1, link=Link(latency=0.05)) as sim:
+            await sim.connect(regular(1000, 10, sim.dice))
+            await sim.services[0].publish(...)
+            await sim.until(lambda: all(service.seen for service in sim.services), within=10)
+
+    libp2p.testing.loop.run(main())
+
+Rules:
+- The same seed, and the same program, give the same run: keys, links and dice are made of the seed.
+- Host number i is alone on its machine, `nodes[i]`, whose links can be changed and cut.
+- With `Stack.CHEAP` connections have no cryptography and no frames (see `cheap`), with `Stack.FULL` they are Noise and
+  yamux: a protocol can't tell the difference, but for what it costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from enum import Enum
+from ipaddress import ip_address
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ..connection import Transport
+from ..host import Host, HostConfig
+from ..identity import KeyType, PrivateKey
+from ..security.noise import Noise
+from .cheap import CheapConfig, CheapTransport
+from .links import Link
+from .network import Network, Node
+
+S = TypeVar("S")
+
+PORT = 4001
+"""Where all hosts listen."""
+
+_DIALS = 64
+"""Dials side by side while hosts are connected."""
+
+_STEP = 0.05
+"""Seconds between two looks at what is waited for."""
+
+
+class Stack(Enum):
+    """What connections are made of."""
+
+    CHEAP = "cheap"
+    FULL = "full"
+
+
+class Simulation(Generic[S]):
+    """`count` hosts, each with what `service` makes for it. An async context manager: behind it nothing is left.
+
+    `link` joins any two machines until `network.set_link` says otherwise. The hosts' addresses begin with `first_ip`.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        service: Callable[[Host], AbstractAsyncContextManager[S]] | None = None,
+        *,
+        seed: int = 0,
+        link: Link | None = None,
+        stack: Stack = Stack.CHEAP,
+        config: HostConfig | None = None,
+        cheap: CheapConfig | None = None,
+        first_ip: str = "10.0.0.1",
+    ) -> None:
+        self.dice = random.Random(seed)  # noqa: S311 - a simulation's dice
+        self.network = Network(seed=seed, link=link)
+        self.nodes: list[Node] = []
+        self.hosts: list[Host] = []
+        self.services: list[S] = []
+        self._count = count
+        self._service = service
+        self._stack = stack
+        self._config = config
+        self._cheap = cheap
+        self._first_ip = ip_address(first_ip)
+        self._unused = Noise()  # a host wants a security protocol, though cheap connections need none
+        self._exit = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as exits:
+            await exits.enter_async_context(self.network)
+            for number in range(self._count):
+                node = self.network.node(str(self._first_ip + number))
+                host = await exits.enter_async_context(self._host(node))
+                self.nodes.append(node)
+                self.hosts.append(host)
+                if self._service is not None:
+                    self.services.append(await exits.enter_async_context(self._service(host)))
+            self._exit = exits.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._exit.__aexit__(kind, error, trace)
+
+    async def connect(self, pairs: Iterable[tuple[int, int]]) -> None:
+        """Connect these hosts, by index: the first of each pair dials. Raises what `Host.connect` does, in a group."""
+        todo = iter(pairs)
+
+        async def work() -> None:
+            for dialer, listener in todo:
+                await self.hosts[dialer].connect(self.hosts[listener].addrs[0])
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(_DIALS):
+                group.create_task(work())
+
+    def part(self, *groups: Iterable[int]) -> None:
+        """Cut all links between hosts of different groups."""
+        for a, b in _between(groups):
+            self.network.cut(self.nodes[a], self.nodes[b])
+
+    def join(self, *groups: Iterable[int]) -> None:
+        """Heal all links between hosts of different groups."""
+        for a, b in _between(groups):
+            self.network.heal(self.nodes[a], self.nodes[b])
+
+    async def until(self, condition: Callable[[], Any], *, within: float) -> float:
+        """Wait until `condition` holds; return how many seconds that took. Raises `TimeoutError`."""
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        async with asyncio.timeout(within):
+            while not condition():  # noqa: ASYNC110 - what holds, and when it changes, is the program's own
+                await asyncio.sleep(_STEP)
+        return loop.time() - start
+
+    def _host(self, node: Node) -> Host:
+        key = Ed25519PrivateKey.from_private_bytes(self.dice.randbytes(32))
+        cheap = self._stack is Stack.CHEAP
+        transport: Transport = CheapTransport(node, self._cheap) if cheap else node.transport()
+        return Host(
+            PrivateKey.from_handle(KeyType.ED25519, key),
+            [f"/{'ip6' if ':' in node.ips[0] else 'ip4'}/{node.ips[0]}/tcp/{PORT}"],
+            transports=[transport],
+            security=[self._unused if cheap else Noise()],
+            config=self._config,
+        )
+
+
+def _between(groups: Iterable[Iterable[int]]) -> Iterable[tuple[int, int]]:
+    lists = [list(group) for group in groups]
+    return [(a, b) for place, one in enumerate(lists) for other in lists[:place] for a in one for b in other]
