@@ -12,16 +12,31 @@ PYTEST_ARGS ?=
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
 
-.PHONY: help demo test lint bench interop protos clean
+# Where the tests run beside the Python that .venv has, but for those that need real sockets.
+OTHER_PYTHONS := 3.11 3.12 3.13
+
+.PHONY: help demo test test-all lint bench sim-cost interop protos clean
 
 help: ## Say what there is
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: $(VENV)/.cli ## Two processes hold a conversation over one connection, and tell what happens
 	@$(BIN)/libp2p demo
 
 test: $(VENV)/.dev ## Run all tests
 	@$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+
+test-all: test ## Run all tests, and on each other Python there is those that need no real sockets
+	@own=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	for version in $(OTHER_PYTHONS); do \
+		if [ $$version = $$own ]; then continue; fi; \
+		if ! python=$$(.ci/find-python $$version); then \
+			echo "-- Python $$version: there is none on this machine, nothing was tested on it"; continue; \
+		fi; \
+		echo "-- Python $$version: $$python"; \
+		$(MAKE) --no-print-directory test VENV=.venv-$$version PYTHON=$$python \
+			PYTEST_ARGS="-m 'not real' $(PYTEST_ARGS)" || exit 1; \
+	done
 
 lint: $(VENV)/.dev ## Check style, types and the layers of imports
 	@$(BIN)/ruff check .
@@ -32,6 +47,9 @@ lint: $(VENV)/.dev ## Check style, types and the layers of imports
 bench: $(VENV)/.dev ## Measure, beside other implementations, in one table
 	@$(BIN)/python -m bench
 
+sim-cost: $(VENV)/.dev ## Say what simulated hosts, connections and messages cost
+	@$(BIN)/python -m bench.simulation
+
 interop: $(VENV)/.dev ## Talk to other implementations, in both roles
 	@$(BIN)/python -m interop
 
@@ -40,7 +58,7 @@ protos: .venv-protos/.done ## Generate the *_pb2.py of every .proto
 		../.venv-protos/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=.
 
 clean: ## Remove what was installed and generated, except the *_pb2.py
-	rm -rf .venv .venv-protos build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: a step runs again only when what it depends on has changed.
@@ -49,19 +67,19 @@ $(VENV)/.python:
 ifeq ($(PYTHON),)
 	@echo 'No Python 3.11 or newer (with venv) found; name one: make PYTHON=/path/to/python3.11' >&2; exit 1
 else
-	@echo 'Making .venv'
+	@echo 'Making $(VENV)'
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 endif
 
 $(VENV)/.cli: $(VENV)/.python pyproject.toml constraints.txt
-	@echo 'Installing libp2p and its command into .venv'
+	@echo 'Installing libp2p and its command into $(VENV)'
 	@$(PIP) pip
 	@$(PIP) --editable '.[cli]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.cli
-	@echo 'Installing the development tools into .venv'
+	@echo 'Installing the development tools into $(VENV)'
 	@$(PIP) --group dev
 	@touch $@
 
