@@ -321,7 +321,7 @@ class TestDialing:
                 assert now() - since == pytest.approx(3, abs=0.01)
 
     def test_a_private_network_has_no_quic(self) -> None:
-        private = PrivateNetwork(bytes(32))
+        private = PrivateNetwork(bytes(31) + b"\1")
         with pytest.raises(ValueError, match="Quic"):
             Host(transports=[Quic()], private_network=private)
         assert not any(isinstance(one, Quic) for one in Host(private_network=private).swarm._transports)

@@ -193,6 +193,7 @@ class Host:
         """An open connection to `target`: one that there is, else a new one. Raises `DialError`, `LimitExceeded`, and
         `InvalidMultiaddr` or `InvalidPeerId` for malformed text.
         """
+        self.swarm.check_process()
         if isinstance(target, Connection):
             return target
         peer, addrs = _whom(target)

@@ -17,6 +17,11 @@ from .algorithm import Algorithm
 
 _SIZE = 32
 
+_PRIME = 2**255 - 19
+_ORDER_8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
+_SMALL_ORDER = frozenset({0, 1, _PRIME - 1, _PRIME, _PRIME + 1, _ORDER_8, _PRIME - _ORDER_8})
+"""The y of points whose multiples are eight at most: by such a key one signature is valid for many messages."""
+
 
 class Ed25519(Algorithm[Ed25519PublicKey, Ed25519PrivateKey]):
     """Ed25519 by `cryptography`."""
@@ -30,6 +35,8 @@ class Ed25519(Algorithm[Ed25519PublicKey, Ed25519PrivateKey]):
     def load_public(self, raw: bytes) -> Ed25519PublicKey:
         if len(raw) != _SIZE:
             raise InvalidKey(f"an Ed25519 public key has {_SIZE} bytes, not {len(raw)}")
+        if int.from_bytes(raw, "little") & (1 << 255) - 1 in _SMALL_ORDER:
+            raise InvalidKey("the Ed25519 public key is a point of small order, by which anybody can sign")
         return Ed25519PublicKey.from_public_bytes(raw)
 
     def dump_public(self, public: Ed25519PublicKey) -> bytes:

@@ -13,7 +13,6 @@ Rules here:
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
@@ -25,6 +24,7 @@ from ..errors import InvalidKey, LimitExceeded
 from ..identity import PeerId, PublicKey
 from ..multiaddr import Multiaddr, Reach, may_share
 from ..records import PeerRecord
+from ..texts import shared
 from .interface import CONNECTED_ADDR_TTL, MetadataValue, PeerStore
 
 
@@ -292,7 +292,7 @@ class MemoryPeerStore(PeerStore):
         entry = self._known_or_new(peer) if announced else self._known(peer)
         if entry is not None:
             # Peers announce much the same protocols: one string serves all.
-            entry.protocols = tuple(dict.fromkeys(sys.intern(str(protocol)) for protocol in announced))
+            entry.protocols = tuple(dict.fromkeys(shared(str(protocol)) for protocol in announced))
             self._written(peer, entry)
 
     def supported(self, peer: PeerId, *protocols: str) -> tuple[str, ...]:
@@ -313,7 +313,7 @@ class MemoryPeerStore(PeerStore):
         entry = self._known_or_new(peer)
         if entry.metadata is None:
             entry.metadata = {}
-        entry.metadata[sys.intern(str(key))] = value
+        entry.metadata[shared(str(key))] = value
         self._written(peer, entry)
 
     # -- peers --

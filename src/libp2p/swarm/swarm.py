@@ -17,6 +17,7 @@ from weakref import WeakSet
 from ..connection import Connection, Direction, Listener, Scope, Stream, Transport, TransportContext
 from ..errors import ConnectionClosed, DialError, LimitExceeded, ListenError
 from ..events import EventBus
+from ..forks import ForkGuard
 from ..identity import PeerId
 from ..multiaddr import Multiaddr
 from ..peerstore import CONNECTED_ADDR_TTL, RECENTLY_CONNECTED_ADDR_TTL, PeerStore
@@ -80,6 +81,7 @@ class Swarm:
         self._closing: WeakSet[Connection] = WeakSet()  # by us: they may still be saying goodbye
         self._count = 0
         self._closed = False
+        self._guard = ForkGuard()
         for transport in transports:
             self.add_transport(transport)
 
@@ -103,6 +105,7 @@ class Swarm:
 
     async def listen(self, addr: Multiaddr) -> Listener:
         """Listen on `addr`. Raises `ListenError`."""
+        self.check_process()
         if self._closed:
             raise ListenError(addr, "the host is closed")
         transport = next((transport for transport in self._transports if transport.can_listen(addr)), None)
@@ -132,6 +135,7 @@ class Swarm:
 
         Raises `DialError` and `LimitExceeded`.
         """
+        self.check_process()
         if peer is not None:
             if usable := self.usable_connection(peer):
                 return usable
@@ -145,6 +149,10 @@ class Swarm:
         except DialError as error:
             self._events.emit(DialFailed(peer, error))
             raise
+
+    def check_process(self) -> None:
+        """Raise `LocalProtocolError` in a process that was forked from the one whose sockets and loop these are."""
+        self._guard.check("this host")
 
     def usable_connection(self, peer: PeerId) -> Connection | None:
         """The oldest connection to `peer` that still opens streams."""

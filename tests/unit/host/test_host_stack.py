@@ -19,7 +19,7 @@ from libp2p.security.pnet import PrivateNetwork
 from libp2p.security.tls import Tls
 from libp2p.transports.memory import MemoryTransport
 
-OURS, THEIRS = PrivateNetwork(bytes(range(32))), PrivateNetwork(bytes(32))
+OURS, THEIRS = PrivateNetwork(bytes(range(32))), PrivateNetwork(bytes(31) + b"\1")
 
 
 class SecureFromBirth(Transport):

@@ -1,5 +1,9 @@
+import errno
 import os
+import signal
 import stat
+import subprocess
+import sys
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa, x25519
@@ -118,3 +122,87 @@ def test_pem_of_other_programs(tmp_path):
     path.write_bytes(handle.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
     path.chmod(0o600)
     assert load_private_key(path) == PrivateKey.from_handle(KeyType.ECDSA, handle)
+
+
+@pytest.mark.parametrize("allow_shared", [True, False])
+def test_what_is_no_regular_file_is_not_read(tmp_path, allow_shared):
+    """Opening a FIFO would wait for its writer."""
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    for path in (tmp_path / "fifo", "/dev/null"):
+        with pytest.raises(InvalidKey, match="no regular file"):
+            load_private_key(path, allow_shared=allow_shared)
+
+
+def test_a_symbolic_link_leads_to_the_key(tmp_path):
+    key = load_or_create_private_key(tmp_path / "key")
+    (tmp_path / "link").symlink_to(tmp_path / "key")
+    assert load_private_key(tmp_path / "link") == key
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OSError, match="dangling"):
+        load_or_create_private_key(tmp_path / "dangling")
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
+def test_a_directory_that_others_can_write_to_is_not_trusted(tmp_path, mode):
+    home = tmp_path / "home"
+    (home / "keys").mkdir(parents=True)
+    key = load_or_create_private_key(home / "keys" / "key")
+    home.chmod(mode)
+    with pytest.raises(InvalidKey, match=f"others can exchange it, since its directory {home} has mode {mode:04o}"):
+        load_private_key(home / "keys" / "key")
+    assert load_private_key(home / "keys" / "key", allow_shared=True) == key
+    home.chmod(0o1777)  # as /tmp
+    assert load_private_key(home / "keys" / "key") == key
+
+
+@pytest.mark.parametrize("of", ["the file", "its directory"])
+def test_what_belongs_to_another_user_is_not_trusted(tmp_path, of):
+    path = tmp_path / "key"
+    load_or_create_private_key(path)
+    if os.getuid() != 0:
+        pytest.skip("only root gives files away")
+    os.chown(path if of == "the file" else tmp_path, 4711, -1)
+    with pytest.raises(InvalidKey, match=r"belongs to the user|the owner 4711"):
+        load_private_key(path)
+
+
+def without_nameless_files(monkeypatch):
+    monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+
+
+def without_hard_links(monkeypatch):
+    without_nameless_files(monkeypatch)
+
+    def link(*args, **kwargs):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+
+
+@pytest.mark.parametrize("system", [without_nameless_files, without_hard_links])
+def test_file_systems_that_can_do_less(tmp_path, monkeypatch, system):
+    system(monkeypatch)
+    first, second = PrivateKey.generate(), PrivateKey.generate()
+    path = tmp_path / "key"
+    (tmp_path / ".key.tmp").write_bytes(b"left by a process that was killed")
+    save_private_key(first, path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with pytest.raises(FileExistsError):
+        save_private_key(second, path)
+    assert load_private_key(path) == first
+    save_private_key(second, path, overwrite=True)
+    assert load_or_create_private_key(path) == second
+    assert [entry.name for entry in tmp_path.iterdir()] == ["key"]
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="only Linux has files without a name")
+def test_who_is_killed_while_writing_leaves_nothing_behind(tmp_path):
+    code = (
+        "import os, signal, sys; from libp2p.identity import PrivateKey, save_private_key\n"
+        "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "save_private_key(PrivateKey.generate(), sys.argv[1])"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "key")], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 import re
 import sys
 from base64 import b64encode
@@ -65,6 +67,7 @@ class TestXSalsa20:
 def test_a_key_is_read_in_each_encoding(encoding: bytes, body: bytes, newline: bytes, tmp_path: Path) -> None:
     path = tmp_path / "swarm.key"
     path.write_bytes(newline.join((HEADER, encoding, body)))
+    path.chmod(0o600)
     assert load_swarm_key(path) == PSK
 
 
@@ -98,6 +101,7 @@ def test_a_written_key_is_read_again() -> None:
 def test_a_broken_key_file_is_refused(content: bytes, reason: str, tmp_path: Path) -> None:
     path = tmp_path / "swarm.key"
     path.write_bytes(content)
+    path.chmod(0o600)
     with pytest.raises(InvalidKey, match=reason) as caught:
         load_swarm_key(path)
     assert str(path) in str(caught.value)
@@ -112,8 +116,36 @@ def test_a_key_of_another_size_is_refused(size: int) -> None:
         format_swarm_key(bytes(size))
 
 
-def test_the_fingerprint_tells_networks_apart_but_not_the_key() -> None:
-    network = PrivateNetwork(bytes(32))
+def test_a_key_that_others_can_read_is_not_used(tmp_path: Path) -> None:
+    path = tmp_path / "swarm.key"
+    path.write_text(format_swarm_key(PSK))
+    path.chmod(0o644)
+    with pytest.raises(InvalidKey, match="mode 0644"):
+        load_swarm_key(path)
+    assert load_swarm_key(path, allow_shared=True) == PSK
+
+
+def test_a_key_of_zeros_is_none() -> None:
+    with pytest.raises(InvalidKey, match="zeros"):
+        PrivateNetwork(bytes(32))
+    with pytest.raises(InvalidKey, match="zeros"):
+        parse_swarm_key(HEADER + b"\n/base16/\n" + b"00" * 32)
+
+
+def test_the_key_does_not_leave_with_the_object() -> None:
+    network = PrivateNetwork(PSK)
+    for copied in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(TypeError, match="not pickled"):
+            copied(network)
+    for shown in (repr(network), str(network), f"{network}"):
+        assert PSK.hex() not in shown
+        assert repr(PSK) not in shown
+
+
+def test_the_fingerprint_tells_networks_apart_but_not_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("libp2p.security.pnet.network.check_psk", bytes)
+        network = PrivateNetwork(bytes(32))  # whose fingerprint is known
     assert network.fingerprint == "708a75afd05affb08736cbf17c73773e"
     assert network.fingerprint != PrivateNetwork(PSK).fingerprint
     assert repr(network) == "<PrivateNetwork 708a75afd05affb08736cbf17c73773e>"
@@ -164,7 +196,7 @@ async def test_nobody_between_can_read() -> None:
 @pytest.mark.parametrize(
     ("ours", "theirs", "reason"),
     [
-        (PSK, bytes(32), "has another swarm key than network|hung up at once"),
+        (PSK, bytes(31) + b"\1", "has another swarm key than network|hung up at once"),
         (PSK, None, "is in no private network|hung up at once"),
     ],
 )

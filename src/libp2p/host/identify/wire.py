@@ -15,13 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from sys import intern
 
 from google.protobuf.message import DecodeError
 
 from ...errors import InvalidKey, InvalidMultiaddr, InvalidVarint, RemoteProtocolError
 from ...identity import PeerId, PublicKey
 from ...multiaddr import Multiaddr
+from ...texts import shared
 from ...varint import decode_varint, encode_varint
 from .identify_pb2 import Identify
 
@@ -87,15 +87,15 @@ def decode(data: bytes, known: IdentifyInfo, *, max_addrs: int, max_protocols: i
             message.MergeFromString(part)
         # Peers say much the same: one string, and the key that is there already, serve all connections.
         same_key = message.public_key in (b"", known.public_key.to_protobuf())
-        protocols = (intern(protocol.decode()) for protocol in message.protocols[:max_protocols])
+        protocols = (protocol.decode() for protocol in message.protocols[:max_protocols])
         info = IdentifyInfo(
             known.peer,
             known.public_key if same_key else PublicKey.from_protobuf(message.public_key),
-            protocol_version=intern(message.protocol_version.decode()[:MAX_TEXT_LENGTH]) or known.protocol_version,
-            agent_version=intern(message.agent_version.decode()[:MAX_TEXT_LENGTH]) or known.agent_version,
+            protocol_version=shared(message.protocol_version.decode()[:MAX_TEXT_LENGTH]) or known.protocol_version,
+            agent_version=shared(message.agent_version.decode()[:MAX_TEXT_LENGTH]) or known.agent_version,
             listen_addrs=tuple(_readable(message.listen_addrs[:max_addrs])) or known.listen_addrs,
             observed_addr=next(_readable([message.observed_addr]), known.observed_addr),
-            protocols=tuple(name for name in protocols if len(name) <= MAX_TEXT_LENGTH) or known.protocols,
+            protocols=tuple(shared(name) for name in protocols if len(name) <= MAX_TEXT_LENGTH) or known.protocols,
             signed_peer_record=message.signed_peer_record or known.signed_peer_record,
         )
     except (DecodeError, UnicodeDecodeError, InvalidVarint, InvalidKey, RemoteProtocolError) as error:

@@ -14,7 +14,8 @@ Rules:
 - One static Noise key serves all handshakes of a `Noise` object, as the specification allows ("a single static keypair
   may be generated when noise-libp2p is initialized and used for all sessions"): it is never stored, and the signature
   over it is made once for each identity.
-- An ephemeral key serves one handshake. The next one is made while a handshake waits for its peer.
+- An ephemeral key serves one handshake. The next one is made while a handshake waits for its peer. A process that is
+  forked begins with keys of its own.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from google.protobuf.message import DecodeError
 
 from ...connection import RawConnection, SecureChannel, SecurityProtocol
 from ...errors import HandshakeError, IncompleteRead, InvalidKey, PeerIdMismatch
+from ...forks import at_fork
 from ...identity import PeerId, PrivateKey, PublicKey
 from .channel import NoiseChannel
 from .core import Handshake, KeyPair
@@ -50,6 +52,11 @@ class Noise(SecurityProtocol):
     protocol_id = "/noise"
 
     def __init__(self) -> None:
+        self._renew()
+        at_fork(self, Noise._renew)
+
+    def _renew(self) -> None:
+        """Keys of its own for this object, and for each process that has it."""
         self._static = KeyPair(X25519PrivateKey.generate())
         self._spare: KeyPair | None = None  # an ephemeral key that nobody has used
         self._signed: tuple[PrivateKey, bytes] | None = None  # the last identity, and its signature of the static key

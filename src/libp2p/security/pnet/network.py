@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from hashlib import shake_128
+from typing import NoReturn
 
 from ...connection import RawConnection
 from .connection import ProtectedConnection
@@ -41,6 +42,9 @@ class PrivateNetwork:
         )
         raw.attach(protected)
         return protected
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a PrivateNetwork is not pickled: its key would leave with it")
 
     def __repr__(self) -> str:
         return f"<PrivateNetwork {self.fingerprint}>"

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import os
 from base64 import b64decode
-from pathlib import Path
 
 from ...errors import InvalidKey
+from ...identity.secret_files import read_secret
 
 PSK_SIZE = 32
 """Bytes of a key: "exactly 256-bits (32 bytes) long"."""
@@ -22,10 +22,13 @@ _HEADER = "/key/swarm/psk/1.0.0/"
 _MAX_FILE_SIZE = 1024
 
 
-def load_swarm_key(path: str | os.PathLike[str]) -> bytes:
-    """Read the key in a `swarm.key` file. Raises `InvalidKey`, and `OSError` where the file cannot be read."""
-    with Path(path).open("rb") as file:
-        content = file.read(_MAX_FILE_SIZE + 1)
+def load_swarm_key(path: str | os.PathLike[str], *, allow_shared: bool = False) -> bytes:
+    """Read the key in a `swarm.key` file.
+
+    Raises `InvalidKey`, also where others could read or exchange the file, unless `allow_shared`; and `OSError` where
+    it cannot be read.
+    """
+    content = read_secret(path, max_size=_MAX_FILE_SIZE, allow_shared=allow_shared)
     try:
         return parse_swarm_key(content)
     except InvalidKey as error:
@@ -63,7 +66,9 @@ def format_swarm_key(psk: bytes) -> str:
 
 
 def check_psk(psk: bytes) -> bytes:
-    """`psk`, if it has the right size. Raises `InvalidKey`."""
+    """`psk`, if it has the right size and is not all zeros. Raises `InvalidKey`."""
     if len(psk) != PSK_SIZE:
         raise InvalidKey(f"a swarm key has {PSK_SIZE} bytes, not {len(psk)}")
+    if not any(psk):
+        raise InvalidKey("a swarm key of zeros is none: anybody would guess it")
     return bytes(psk)

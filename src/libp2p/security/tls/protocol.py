@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from ...connection import RawConnection, SecureChannel, SecurityProtocol
 from ...errors import HandshakeError
+from ...forks import at_fork
 from ...identity import PeerId, PrivateKey
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ class Tls(SecurityProtocol):
     protocol_id = "/tls/1.0.0"
 
     def __init__(self) -> None:
+        self._forget()
+        at_fork(self, Tls._forget)
+
+    def _forget(self) -> None:
         self._prepared: tuple[PrivateKey, SSL.Context] | None = None  # for the last identity
 
     async def secure_outbound(

@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ...connection import Accept, Direction, Scope
-from ...errors import Libp2pError, StageTimeout
+from ...errors import Libp2pError, LocalProtocolError, StageTimeout
 from ...identity import PeerId
 from ...io import time_limit
 from ...multiaddr import Multiaddr
@@ -220,7 +220,8 @@ class Endpoint:
 
     def _make_connection(self, driver: Driver) -> QuicConnection:
         engine = driver.engine
-        assert engine.remote_key is not None
+        if engine.remote_key is None:
+            raise LocalProtocolError("no connection is handed out before its peer is proven")
         return QuicConnection(
             driver,
             engine,

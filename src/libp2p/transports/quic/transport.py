@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ...connection import Accept, Connection, DialOptions, Listener, Transport
 from ...errors import ListenError
+from ...forks import ForkGuard
 from ...identity import PeerId
 from ...multiaddr import HostPort, Multiaddr, host_port
 from ..addresses import may_dial_from, sockaddr
@@ -40,6 +41,7 @@ class Quic(Transport):
     def __init__(self, config: QuicConfig | None = None, *, open_socket: OpenSocket | None = None) -> None:
         self._config = config or QuicConfig()
         self._open_socket = open_socket or partial(open_udp, buffer_size=self._config.socket_buffer)
+        self._guard = ForkGuard()
         self._prepared: Credentials | None = None
         self._listeners: list[QuicListener] = []
         self._dialing: dict[str, Endpoint] = {}
@@ -90,6 +92,7 @@ class Quic(Transport):
         from .credentials import Credentials  # noqa: PLC0415 - loads aioquic
         from .endpoint import Endpoint  # noqa: PLC0415
 
+        self._guard.check("this Quic transport")
         if self._prepared is None:
             self._prepared = Credentials(self.context.key, self._config)
         return Endpoint(await self._open_socket(addr), self._prepared, self._config)

@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
+from ...forks import ForkGuard
 from ..loops import is_proactor
 from .datagrams import DatagramReceiver, DatagramSocket, Received, SocketAddress
 from .udp_options import (
@@ -85,6 +86,7 @@ class SystemSocket(DatagramSocket):
     def __init__(self, sock: socket.socket) -> None:
         self.addr = sock.getsockname()
         self._sock = sock
+        self._guard = ForkGuard()
         self._loop = asyncio.get_running_loop()
         self._receiver: DatagramReceiver | None = None
         self._closed = False
@@ -102,6 +104,7 @@ class SystemSocket(DatagramSocket):
     def send(self, datagrams: Sequence[bytes], addr: SocketAddress, local_ip: str | None = None) -> bool:
         if self._closed:
             return True
+        self._guard.check("this socket")
         if not self._local_ips:
             local_ip = None
         if self._waiting:

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from ...connection import RawConnection
 from ...errors import Libp2pError
+from ...forks import ForkGuard
 from ...io import Buffer
 from ...multiaddr import Multiaddr, from_socket_address
 
@@ -51,6 +52,7 @@ class SocketConnection(RawConnection, asyncio.BufferedProtocol):
         self._connected = connected
         self._closing = False
         self._lost = False
+        self._guard = ForkGuard()
         self._reason: Exception | None = None  # what `abort` was called with
         self._linger: asyncio.TimerHandle | None = None
         self._closed = asyncio.get_running_loop().create_future()
@@ -106,6 +108,7 @@ class SocketConnection(RawConnection, asyncio.BufferedProtocol):
 
     def send(self, buffers: Sequence[Buffer]) -> None:
         if not self._closing:
+            self._guard.check("this socket")
             write = self._transport.write
             for buffer in buffers:
                 write(buffer)
