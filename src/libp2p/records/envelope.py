@@ -4,12 +4,14 @@
     signed bytes          <len> domain   <len> payload_type   <len> payload         lengths are varints
 
 Rules here: an `Envelope` that `open` returns is verified; nothing looks into a payload before that. The domain is not
-in the envelope: both sides know it, so that a signature made for one purpose is worth nothing for another.
+in the envelope: both sides know it, so that a signature made for one purpose is worth nothing for another. An envelope
+that comes again, as records do from many peers, is not verified again.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 
 from google.protobuf.message import DecodeError
 
@@ -20,6 +22,11 @@ from .records_pb2 import Envelope as EnvelopeMessage
 
 MAX_ENVELOPE_SIZE = 16_384
 """Bytes of the largest envelope that is read or made; go-libp2p's identify sends at most 8 KiB."""
+
+_MAX_REMEMBERED = 1024
+"""Envelopes, by their digests, that are known to be verified."""
+
+_verified: dict[bytes, None] = {}  # the oldest first
 
 
 def _signed_bytes(domain: str, payload_type: bytes, payload: bytes) -> bytes:
@@ -75,8 +82,13 @@ class Envelope:
         except InvalidKey as error:
             raise InvalidRecord(f"the envelope's public key: {error}") from error
         # "If the signature is invalid, the envelope MUST be discarded without deserializing the envelope payload."
-        if not key.verify(_signed_bytes(domain, message.payload_type, message.payload), message.signature):
-            raise InvalidRecord(f"the envelope's signature by {key.peer_id} is not valid for the domain {domain!r}")
+        digest = sha256(encode_varint(len(domain)) + domain.encode() + data).digest()
+        if digest not in _verified:
+            if not key.verify(_signed_bytes(domain, message.payload_type, message.payload), message.signature):
+                raise InvalidRecord(f"the envelope's signature by {key.peer_id} is not valid for the domain {domain!r}")
+            if len(_verified) >= _MAX_REMEMBERED:
+                del _verified[next(iter(_verified))]
+            _verified[digest] = None
         return cls(key, message.payload_type, message.payload, message.signature)
 
     def to_bytes(self) -> bytes:

@@ -71,6 +71,28 @@ def test_envelopes_that_are_refused(data, reason):
         Envelope.open(data, "domain", b"t")
 
 
+def test_an_envelope_that_comes_again_is_not_verified_again(monkeypatch):
+    monkeypatch.setattr("libp2p.records.envelope._verified", verified := {})
+    monkeypatch.setattr("libp2p.records.envelope._MAX_REMEMBERED", 3)
+    data = Envelope.seal(KEY, "domain", b"t", b"payload").to_bytes()
+    first = Envelope.open(data, "domain", b"t")
+    with monkeypatch.context() as patch:
+        patch.setattr("libp2p.identity.PublicKey.verify", lambda *_: False)
+        assert Envelope.open(data, "domain", b"t") == first
+        with pytest.raises(InvalidRecord, match="not valid"):  # the same bytes for another purpose
+            Envelope.open(data, "domaim", b"t")
+        with pytest.raises(InvalidRecord, match="not valid"):
+            Envelope.open(forged(payload=b"another").SerializeToString(), "domain", b"t")
+        with pytest.raises(InvalidRecord, match="not valid"):  # what was refused is not remembered either
+            Envelope.open(forged(payload=b"another").SerializeToString(), "domain", b"t")
+    for number in range(3):
+        Envelope.open(Envelope.seal(KEY, "domain", b"t", bytes(number)).to_bytes(), "domain", b"t")
+    assert len(verified) == 3
+    monkeypatch.setattr("libp2p.identity.PublicKey.verify", lambda *_: False)
+    with pytest.raises(InvalidRecord, match="not valid"):  # forgotten
+        Envelope.open(data, "domain", b"t")
+
+
 def test_sealing_limits():
     with pytest.raises(InvalidRecord, match="domain"):
         Envelope.seal(KEY, "", b"t", b"payload")
