@@ -90,6 +90,7 @@ def copy_of(error: E) -> E:
     """
     kind = type(error)
     copy = kind.__new__(kind, *error.args)
+    copy.args = error.args  # which `OSError` reads in `__init__` only
     copy.__dict__.update(error.__dict__)
     copy.__dict__.pop("__notes__", None)
     copy.__cause__ = error.__cause__

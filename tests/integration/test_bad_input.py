@@ -259,13 +259,13 @@ async def test_identify(answer: bytes) -> None:
     """Both who answers, and who pushes, may lie."""
     async with Target() as target:
         liar = Host(listen_addrs=["/ip4/127.0.0.1/tcp/0"], config=QUIET)
-        liar.remove_handler(ID)
 
-        @liar.handle(ID)
         async def lie(stream: Stream) -> None:
             await stream.write(answer)
 
         async with liar:
+            liar.remove_handler(ID)
+            liar.handle(ID)(lie)
             failed: list[Any] = []
             target.host.events.on(IdentifyFailed, failed.append)
             connection = await target.host.connect(liar.addrs[0])

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from libp2p.host import HostConfig
+from libp2p.host.addrs import AddrsConfig
 from libp2p.host.identify import IdentifyConfig
 from libp2p.host.ping import PingConfig
 from libp2p.multiaddr import ResolverConfig
@@ -41,6 +42,7 @@ CONFIGS: list[type[Any]] = [
     MplexConfig,
     PeerStoreConfig,
     ResolverConfig,
+    AddrsConfig,
     IdentifyConfig,
     PingConfig,
     PerfConfig,

@@ -6,6 +6,7 @@ A place added later belongs into `PLACES`.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,8 @@ import pytest
 from libp2p.connection import Direction
 from libp2p.errors import DialError
 from libp2p.host import Host
+from libp2p.host.identify import IdentifyConfig
+from libp2p.host.identify.telling import OwnInfo
 from libp2p.host.identify.wire import IdentifyInfo, decode
 from libp2p.identity import PrivateKey
 from libp2p.multiaddr import Multiaddr, Reach, Resolver, may_share, reach_of_remote
@@ -68,8 +71,12 @@ def record() -> bytes:
     return PeerRecord(PEER, 1, tuple(TABLE)).seal(KEY).to_bytes()
 
 
+class Namespace(SimpleNamespace):
+    __hash__ = object.__hash__
+
+
 def connection(remote: Multiaddr) -> Any:
-    return SimpleNamespace(remote_addr=remote, local_addr=remote, direction=Direction.INBOUND, remote_peer=PEER)
+    return Namespace(remote_addr=remote, local_addr=remote, direction=Direction.INBOUND, remote_peer=PEER)
 
 
 async def identified(remote: Multiaddr, signed: bytes | None = None) -> list[Multiaddr]:
@@ -86,14 +93,19 @@ async def identified_by_a_record(remote: Multiaddr) -> list[Multiaddr]:
     return await identified(remote, record())
 
 
+def telling(host: Host, *addrs: Multiaddr) -> OwnInfo:
+    """What a host says of itself that has these addresses."""
+    face: Any = SimpleNamespace(id=host.id, key=host.key, protocols=[], addrs=list(addrs), listen_addrs=[])
+    return OwnInfo(face, IdentifyConfig(), time.time_ns)
+
+
 async def told(remote: Multiaddr) -> list[Multiaddr]:
     """The addresses of ours that a peer there is told, in the clear; those in the record are the same."""
     host = Host()
-    own = host.identify._current()
     seen: list[Multiaddr] = []
     signed: list[Multiaddr] = []
     for addr in TABLE:  # one at a time: not all of them would go into one message
-        message = host.identify._message(connection(remote), type(own)((), (addr,), {}))
+        message = telling(host, addr).message(connection(remote))
         info = decode(message, IdentifyInfo(host.id, host.key.public_key), max_addrs=1000, max_protocols=9)
         seen += info.listen_addrs
         if info.signed_peer_record is not None:
@@ -212,12 +224,11 @@ async def test_what_a_connection_or_the_user_vouches_for_stays_trusted() -> None
 async def test_records_for_peers_near_and_far_have_numbers_of_their_own() -> None:
     """A record with the number of another would be taken for it."""
     async with Host(listen_addrs=["/memory/71"]) as host:
-        own = host.identify._current()
         addrs = (Multiaddr("/ip4/127.0.0.1/tcp/1"), Multiaddr("/ip4/10.0.0.1/tcp/1"), Multiaddr("/ip4/8.8.8.8/tcp/1"))
-        own = type(own)((), addrs, {})
+        own = telling(host, *addrs)
         seqs = []
         for mark in "LPWL":
-            message = host.identify._message(connection(Multiaddr(REMOTES[mark])), own)
+            message = own.message(connection(Multiaddr(REMOTES[mark])))
             info = decode(message, IdentifyInfo(host.id, host.key.public_key), max_addrs=9, max_protocols=9)
             assert info.signed_peer_record is not None
             opened = PeerRecord.open(info.signed_peer_record)

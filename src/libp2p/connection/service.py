@@ -3,8 +3,11 @@
     async with Host() as host, GossipSub(host) as pubsub, KadDht(host) as dht: ...
 
 Rules:
-- A service sees its host through `ServiceHost`, a narrow face, so that it can be driven by a small stand-in.
-- What a service has registered, subscribed to and started is gone at its end, whatever happens there.
+- A service sees its host through `ServiceHost`, a narrow face: so it can be driven by a small stand-in, and a host can
+  speak a protocol without a circle of imports.
+- What a service has registered, subscribed to and started is gone at its end, whatever happens there; handlers that
+  serve a stream are cancelled, which resets it.
+- A service is entered once: who wants it again makes another one.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias, TypeVar
 
+from ..errors import LocalProtocolError
 from ..events import EventBus
 from ..identity import PeerId, PrivateKey
 from ..io import TaskSupervisor
@@ -65,7 +69,7 @@ class ServiceHost(Protocol):
 
     def handle(self, *protocols: str, match: Match | None = None) -> Callable[[Handler], Handler]: ...
 
-    def remove_handler(self, *protocols: str) -> None: ...
+    def remove_handler(self, *protocols: str, handler: Handler | None = None) -> None: ...
 
     async def connect(self, target: Target) -> Connection: ...
 
@@ -79,6 +83,8 @@ class Service:
         self.host = host
         self._tasks = TaskSupervisor(type(self).__name__)
         self._undo: list[Callable[[], None]] = []
+        self._handling: set[asyncio.Task[Any]] = set()  # the host's tasks, in which our handlers run
+        self._entered = False
 
     async def start(self) -> None:
         """Begin: register handlers, follow events, start tasks. Where it raises, what it did is undone."""
@@ -90,14 +96,40 @@ class Service:
         """End the service: its handlers, subscriptions and tasks are gone, even where this is cancelled. Idempotent."""
         try:
             await self.stop()
-        finally:
-            self._release()
+            ending = self.abort()
             await self._tasks.close()
+            if ending:
+                await asyncio.wait(ending)
+        finally:
+            self.abort()
+
+    def abort(self) -> set[asyncio.Task[Any]]:
+        """End the service at once, without a goodbye. Tasks and handlers are cancelled, and not awaited; returns the
+        handlers that were at work. Idempotent.
+        """
+        while self._undo:
+            self._undo.pop()()
+        self._tasks.abort()
+        ending = self._handling - {asyncio.current_task()}
+        self._handling.clear()
+        for task in ending:
+            task.cancel()
+        return ending
 
     def serve(self, protocols: Sequence[str], handler: Handler) -> None:
         """Serve `protocols` with `handler` until the end. Raises `ValueError` for one that is served already."""
-        self.host.handle(*protocols)(handler)
-        self._undo.append(lambda: self.host.remove_handler(*protocols))
+
+        async def serve(stream: Stream) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            self._handling.add(task)
+            try:
+                await handler(stream)
+            finally:
+                self._handling.discard(task)
+
+        self.host.handle(*protocols)(serve)
+        self._undo.append(lambda: self.host.remove_handler(*protocols, handler=serve))
 
     def follow(self, kind: type[E], callback: Callable[[E], None]) -> None:
         """Call `callback` with each event of `kind` until the end."""
@@ -108,6 +140,9 @@ class Service:
         return self._tasks.spawn(work, name=name)
 
     async def __aenter__(self) -> Self:
+        if self._entered:
+            raise LocalProtocolError(f"this {type(self).__name__} was entered before: make another one")
+        self._entered = True
         try:
             await self.start()
         except BaseException:
@@ -119,7 +154,3 @@ class Service:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-    def _release(self) -> None:
-        while self._undo:
-            self._undo.pop()()

@@ -32,14 +32,16 @@ class HandlerTable:
         if match is not None:
             self._matching.append((match, handler))
 
-    def remove(self, protocols: tuple[str, ...]) -> None:
+    def remove(self, protocols: tuple[str, ...], handler: Handler | None = None) -> None:
         """Stop serving `protocols`, and everything else that their handlers match. Raises `KeyError` for an unknown
-        one.
+        one. With a `handler` those are passed over that it does not serve.
         """
+        if handler is not None:
+            protocols = tuple(protocol for protocol in protocols if self._exact.get(protocol) is handler)
         handlers = [self._exact[protocol] for protocol in protocols]
         for protocol in set(protocols):
             del self._exact[protocol]
-        self._matching = [(match, handler) for match, handler in self._matching if handler not in handlers]
+        self._matching = [(match, one) for match, one in self._matching if one not in handlers]
 
     def find(self, protocol: str) -> Handler | None:
         """The handler for `protocol`."""

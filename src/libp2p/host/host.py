@@ -16,6 +16,7 @@ from ..connection import (
     Match,
     Muxer,
     SecurityProtocol,
+    Service,
     Stream,
     StreamErrorCode,
     Target,
@@ -33,12 +34,15 @@ from ..security.noise import Noise
 from ..security.pnet import PrivateNetwork
 from ..security.tls import Tls
 from ..swarm import StreamOpened, Swarm, SwarmConfig
+from ..swarm.events import ListenAddrAdded, ListenAddrRemoved
 from ..transports.memory import MemoryTransport
 from ..transports.quic import Quic
 from ..transports.tcp import Tcp
 from ..transports.unix import Unix
 from ..transports.websocket import WebSocket
 from ..upgrader import Upgrader, UpgraderConfig
+from .addrs import AddrsConfig, OwnAddrs
+from .events import ProtocolsChanged
 from .handlers import HandlerTable
 from .identify import Identify, IdentifyConfig
 from .ping import PingConfig, PingService
@@ -53,6 +57,7 @@ class HostConfig:
     negotiation_timeout: float = 10.0
     """Seconds for agreeing on the protocol of a stream. An open stream has no time limit."""
     upgrader: UpgraderConfig = field(default_factory=UpgraderConfig)
+    addrs: AddrsConfig = field(default_factory=AddrsConfig)
     swarm: SwarmConfig = field(default_factory=SwarmConfig)
     identify: IdentifyConfig = field(default_factory=IdentifyConfig)
     ping: PingConfig = field(default_factory=PingConfig)
@@ -105,12 +110,17 @@ class Host:
             on_stream=self._stream_opened,
             config=self.config.swarm,
         )
+        self.own_addrs = OwnAddrs(self.id, self.events, lambda: self.swarm.listen_addrs, self.config.addrs)
+        self.events.on(ListenAddrAdded, lambda _: self.own_addrs.refresh())
+        self.events.on(ListenAddrRemoved, lambda _: self.own_addrs.refresh())
         self.identify = Identify(self, self.config.identify)
-        self.identify.start()
         self.ping = PingService(self, self.config.ping)
+        self._services: tuple[Service, ...] = (self.identify, self.ping)
 
     async def __aenter__(self) -> Self:
         try:
+            for service in self._services:
+                await service.__aenter__()
             for addr in self._listen_on:
                 await self.swarm.listen(addr)
         except BaseException:
@@ -125,9 +135,13 @@ class Host:
 
     async def close(self) -> None:
         """Stop listening, end handlers and background work, close all connections. Idempotent."""
-        await self._tasks.close()
-        await self.swarm.close()
-        self.events.close()
+        try:
+            await self._tasks.close()
+            for service in reversed(self._services):
+                await service.close()
+        finally:
+            await self.swarm.close()
+            self.events.close()
 
     # Who and where
 
@@ -138,12 +152,10 @@ class Host:
 
     @property
     def addrs(self) -> list[Multiaddr]:
-        """The same with the host's peer id: what others dial. An address that ends in a path (/unix) has no room for
-        it.
+        """The addresses of the host, with its peer id: what others are told, and dial. An address that ends in a path
+        (/unix) has no room for the id. `own_addrs` says where they come from; `AddrsChanged` tells of a change.
         """
-        return [
-            addr if addr[-1].protocol.path else addr.with_peer(str(self.id)) for addr in self.listen_addrs if len(addr)
-        ]
+        return list(self.own_addrs.with_peer)
 
     @property
     def connections(self) -> list[Connection]:
@@ -173,15 +185,17 @@ class Host:
 
         def add(handler: Handler) -> Handler:
             self._handlers.add(protocols, match, handler)
-            self.identify.changed()
+            self.events.emit(ProtocolsChanged(tuple(self.protocols)))
             return handler
 
         return add
 
-    def remove_handler(self, *protocols: str) -> None:
-        """Stop serving `protocols`; streams that are open go on. Raises `KeyError` for one that is not served."""
-        self._handlers.remove(protocols)
-        self.identify.changed()
+    def remove_handler(self, *protocols: str, handler: Handler | None = None) -> None:
+        """Stop serving `protocols`; streams that are open go on. Raises `KeyError` for one that is not served. With a
+        `handler` those are passed over that it does not serve (any more).
+        """
+        self._handlers.remove(protocols, handler)
+        self.events.emit(ProtocolsChanged(tuple(self.protocols)))
 
     def spawn(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any] | None:
         """Run `work` in the background until the host closes; None where it is closed already."""

@@ -19,17 +19,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import Protocol, Self, TypeAlias
 from weakref import WeakValueDictionary
 
-from ..connection import Connection, Stream, StreamErrorCode
+from ..connection import Connection, Service, ServiceHost, Stream, StreamErrorCode, Target
 from ..errors import IncompleteRead, LocalProtocolError, RemoteProtocolError
 from ..identity import PeerId
 from ..io import time_limit
-
-if TYPE_CHECKING:
-    from ..connection import Target
-    from .host import Host
 
 Clock: TypeAlias = Callable[[], float]
 
@@ -55,16 +51,20 @@ class PingConfig:
     """An outbound stream is replaced before the next ping once its last ping is longer ago than this."""
 
 
-class PingService:
+class PingService(Service):
     """Answers the pings of peers, and pings them. `clock` measures round trips, in seconds."""
 
-    def __init__(self, host: Host, config: PingConfig | None = None, *, clock: Clock = time.perf_counter) -> None:
-        self._host = host
+    def __init__(
+        self, host: ServiceHost, config: PingConfig | None = None, *, clock: Clock = time.perf_counter
+    ) -> None:
+        super().__init__(host)
         self._config = config or PingConfig()
         self._clock = clock
         self._inbound: Counter[PeerId] = Counter()
         self._outbound: WeakValueDictionary[PeerId, asyncio.Lock] = WeakValueDictionary()
-        host.handle(PROTOCOL_ID)(self._answer)
+
+    async def start(self) -> None:
+        self.serve([PROTOCOL_ID], self._answer)
 
     def open(self, target: Target) -> Ping:
         """Pings of one peer, a context manager: `async with host.ping.open(peer) as pinger: rtt = await pinger.ping()`.
@@ -72,7 +72,7 @@ class PingService:
         Entering connects, if need be, and raises what `Host.connect` does, `ProtocolNotSupported` and `StageTimeout`;
         it waits while another `Ping` of the same peer is open.
         """
-        return Ping(self._host, target, self._config, self._clock, self._outbound)
+        return Ping(self.host, target, self._config, self._clock, self._outbound)
 
     async def _answer(self, stream: Stream) -> None:
         peer = stream.connection.remote_peer
@@ -107,7 +107,7 @@ class Ping:
 
     def __init__(
         self,
-        host: Host,
+        host: ServiceHost,
         target: Target,
         config: PingConfig,
         clock: Clock,
@@ -199,7 +199,14 @@ class Ping:
         return stream
 
 
-async def ping(host: Host, target: Target, *, count: int = 1, interval: float = 1.0) -> list[float]:
+class Pinging(Protocol):
+    """A host that speaks ping."""
+
+    @property
+    def ping(self) -> PingService: ...
+
+
+async def ping(host: Pinging, target: Target, *, count: int = 1, interval: float = 1.0) -> list[float]:
     """Ping `count` times, `interval` seconds apart; the round-trip times in seconds. Raises what `PingService.open` and
     `Ping.ping` do.
     """

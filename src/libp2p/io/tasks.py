@@ -16,6 +16,7 @@ class TaskSupervisor:
     def __init__(self, name: str) -> None:
         self._name = name
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._cancelled: set[asyncio.Task[Any]] = set()
         self._closed = False
 
     def __len__(self) -> int:
@@ -33,16 +34,24 @@ class TaskSupervisor:
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
+        self._cancelled.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("%s failed", task.get_name(), exc_info=error)
 
-    async def close(self) -> None:
-        """Cancel all tasks and wait until they have ended. The calling task, if supervised, is left to end by
-        itself.
+    def abort(self) -> list[asyncio.Task[Any]]:
+        """Cancel all tasks, each once, and return those that have not ended yet. No other starts from here on. The
+        calling task, if supervised, is left to end by itself.
         """
         self._closed = True
         current = asyncio.current_task()
-        while tasks := [task for task in self._tasks if task is not current]:
-            for task in tasks:
+        tasks = [task for task in self._tasks if task is not current]
+        for task in tasks:
+            if task not in self._cancelled:  # one that is cleaning up goes on with it
+                self._cancelled.add(task)
                 task.cancel()
+        return tasks
+
+    async def close(self) -> None:
+        """Cancel all tasks and wait until they have ended. Where this is cancelled they have been cancelled too."""
+        while tasks := self.abort():
             await asyncio.wait(tasks)

@@ -125,12 +125,20 @@ class PeerStore(ABC):
         """Every peer of which anything is known."""
 
     @abstractmethod
-    def protect(self, peer: PeerId) -> None:
-        """Never drop this peer to make room, as for one that is connected. Raises `LimitExceeded` if none can go."""
+    def protect(self, peer: PeerId, tag: str) -> None:
+        """Keep the record of this peer: never drop it to make room, until every tag is taken off again. `tag` names
+        who wants that, so that one owner does not end what another one needs. Connections are not kept by this.
+
+        Raises `LimitExceeded` where no other peer can go, and for more than `max_tags_per_peer` tags.
+        """
 
     @abstractmethod
-    def unprotect(self, peer: PeerId) -> None:
-        """End what `protect` began."""
+    def unprotect(self, peer: PeerId, tag: str) -> bool:
+        """End what `protect` began with the same tag; whether the peer is still protected by others."""
+
+    @abstractmethod
+    def protections(self, peer: PeerId) -> frozenset[str]:
+        """The tags that keep the peer's record."""
 
     @abstractmethod
     def remove(self, peer: PeerId) -> None:

@@ -17,6 +17,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 from types import MappingProxyType
 
@@ -44,6 +45,8 @@ class PeerStoreConfig:
     """Metadata keys of one peer."""
     max_metadata_size: int = 4096
     """Characters or bytes of one metadata key with its value."""
+    max_tags_per_peer: int = 32
+    """Owners that protect one peer."""
 
 
 @dataclass(slots=True)
@@ -74,7 +77,7 @@ class _Peer:
     key: PublicKey | None = None
     protocols: tuple[str, ...] = ()
     metadata: dict[str, MetadataValue] | None = None
-    protected: bool = False
+    tags: frozenset[str] = frozenset()  # of those who want it kept
     rank: int = _IDLE
 
     def prune(self, now: float) -> int:
@@ -100,12 +103,12 @@ class _Peer:
         self.next_expiry = min(self.next_expiry, new.expiry)
 
     def current_rank(self) -> int:
-        if self.protected:
+        if self.tags:
             return _PROTECTED
         return _HELD if any(addr.held for addr in self.addrs.values()) else _IDLE
 
     def is_empty(self) -> bool:
-        return not (self.addrs or self.key or self.protocols or self.metadata or self.protected)
+        return not (self.addrs or self.key or self.protocols or self.metadata or self.tags)
 
 
 class MemoryPeerStore(PeerStore):
@@ -322,15 +325,24 @@ class MemoryPeerStore(PeerStore):
         self.clear_expired()
         return list(self._peers)
 
-    def protect(self, peer: PeerId) -> None:
+    def protect(self, peer: PeerId, tag: str) -> None:
+        tags, limit = self.protections(peer), self._config.max_tags_per_peer
+        if len(tags | {tag}) > limit:
+            raise LimitExceeded("max_tags_per_peer", scope=str(peer), value=limit)
         entry = self._known_or_new(peer)
-        entry.protected = True
+        entry.tags = _shared(tags | {tag})
         self._written(peer, entry)
 
-    def unprotect(self, peer: PeerId) -> None:
-        if (entry := self._known(peer)) is not None:
-            entry.protected = False
-            self._written(peer, entry)
+    def unprotect(self, peer: PeerId, tag: str) -> bool:
+        if (entry := self._known(peer)) is None:
+            return False
+        entry.tags = _shared(entry.tags - {tag})
+        self._written(peer, entry)
+        return bool(entry.tags)
+
+    def protections(self, peer: PeerId) -> frozenset[str]:
+        entry = self._known(peer)
+        return entry.tags if entry is not None else frozenset()
 
     def remove(self, peer: PeerId) -> None:
         if (entry := self._peers.pop(peer, None)) is not None:
@@ -344,6 +356,12 @@ class MemoryPeerStore(PeerStore):
             if entry.is_empty():
                 self.remove(peer)
         return expired
+
+
+@lru_cache(maxsize=64)
+def _shared(tags: frozenset[str]) -> frozenset[str]:
+    """One set for all peers with the same tags."""
+    return tags
 
 
 def _encode(peer: PeerId, addrs: Iterable[Multiaddr], told: Reach | None = None) -> list[bytes]:

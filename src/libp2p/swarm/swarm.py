@@ -35,6 +35,9 @@ from .race import DialerConfig
 
 logger = logging.getLogger(__name__)
 
+_CONNECTED = "connected"
+"""The tag that keeps the records of connected peers."""
+
 
 @dataclass(frozen=True, slots=True)
 class SwarmConfig:
@@ -226,7 +229,7 @@ class Swarm:
     def _add(self, connection: Connection) -> None:
         """Put a connection in the table. Raises `LimitExceeded`, with nothing done, where the peer store is full."""
         peer = connection.remote_peer
-        self._peerstore.protect(peer)
+        self._peerstore.protect(peer, _CONNECTED)
         self._peerstore.add_key(peer, connection.remote_key)
         if connection.direction is Direction.OUTBOUND:
             self._peerstore.add_addrs(peer, [connection.remote_addr], CONNECTED_ADDR_TTL)
@@ -247,7 +250,7 @@ class Swarm:
         if not remaining:
             del self._connections[peer]
             self._peerstore.update_addrs(peer, CONNECTED_ADDR_TTL, RECENTLY_CONNECTED_ADDR_TTL)
-            self._peerstore.unprotect(peer)
+            self._peerstore.unprotect(peer, _CONNECTED)
         if reason.by == "local":
             self._closing.add(connection)
         logger.debug("%r", connection)

@@ -8,7 +8,14 @@ from dataclasses import replace
 import pytest
 
 from libp2p.connection import Connection, Stream, StreamErrorCode
-from libp2p.errors import MessageTooLarge, ProtocolNotSupported, RemoteProtocolError, StageTimeout, StreamReset
+from libp2p.errors import (
+    LocalProtocolError,
+    MessageTooLarge,
+    ProtocolNotSupported,
+    RemoteProtocolError,
+    StageTimeout,
+    StreamReset,
+)
 from libp2p.host import Host, HostConfig
 from libp2p.host.identify import (
     ID,
@@ -17,6 +24,7 @@ from libp2p.host.identify import (
     IdentifyFailed,
     IdentifyInfo,
     PeerIdentified,
+    PeerProtocolsChanged,
     PeerUpdated,
 )
 from libp2p.host.identify.wire import encode
@@ -103,7 +111,8 @@ async def test_a_bad_answer_is_refused_and_harms_nothing_else(
         with dialer.events.subscribe(IdentifyFailed) as failures:
             with pytest.raises(error, match=str(listener.id)) as raised:
                 await dialer.identify.identify(connection)
-            assert (await anext(failures)).error is raised.value
+            failed = (await anext(failures)).error
+            assert (type(failed), str(failed)) == (type(raised.value), str(raised.value))
         assert dialer.identify.info(connection) is None
         assert dialer.peerstore.protocols(listener.id) == ()
         assert await ping(dialer, connection)
@@ -151,7 +160,7 @@ async def test_a_record_of_another_peer_is_dropped_the_rest_is_taken(pair: Pair)
         assert dialer.peerstore.addrs(other.peer_id) == []
 
 
-async def test_changes_are_pushed_once_per_tick(pair: Pair) -> None:
+async def test_changes_are_pushed_in_a_while_and_together(pair: Pair) -> None:
     async with pair() as (listener, dialer, connection):
         await asyncio.sleep(1)
         with dialer.events.subscribe(PeerUpdated) as updates:
@@ -180,6 +189,8 @@ async def test_a_change_reaches_every_peer_that_takes_pushes() -> None:
     config = HostConfig(identify=IdentifyConfig(max_pushes=2))
     async with Host(listen_addrs=["/memory/0"], config=config) as listener:
         dialers = [Host() for _ in range(5)]
+        for dialer in dialers:
+            await dialer.__aenter__()
         dialers[0].remove_handler(PUSH_ID)
         for dialer in dialers:
             await dialer.connect(listener.addrs[0])
@@ -270,7 +281,7 @@ async def test_no_address_counts_as_connected_when_the_connection_has_ended_mean
 
 async def test_the_record_is_sealed_once_per_change_with_a_rising_seq(pair: Pair) -> None:
     async with pair(MANUAL) as (listener, dialer, connection):
-        listener.identify._wall_clock = lambda: 5
+        listener.identify._own._wall_clock = lambda: 5
         records = []
         for n in range(3):
             info = await dialer.identify.identify(connection)
@@ -280,3 +291,84 @@ async def test_the_record_is_sealed_once_per_change_with_a_rising_seq(pair: Pair
             await listener.swarm.listen(Multiaddr("/memory/0"))
             assert len(info.listen_addrs) == n + 1
         assert records[0] < records[1] < records[2]
+
+
+async def test_asked_at_once_the_exchange_under_way_is_joined() -> None:
+    """js-libp2p refuses a second stream of identify."""
+    async with Host(listen_addrs=["/memory/0"]) as listener, Host() as dialer:
+        served = 0
+
+        async def answer(stream: Stream) -> None:
+            nonlocal served
+            served += 1
+            await stream.write(says(listener, agent_version="once/1"))
+
+        listener.remove_handler(ID)
+        listener.handle(ID)(answer)
+        connection = await dialer.connect(listener.addrs[0])
+        first, second = await asyncio.gather(*(dialer.identify.identify(connection) for _ in range(2)))
+        assert first is second
+        assert (served, first.agent_version) == (1, "once/1")
+        await dialer.identify.identify(connection)  # the exchange is over: this is another one
+        assert served == 2
+
+
+async def test_all_who_joined_get_an_error_of_their_own(pair: Pair) -> None:
+    async with pair(MANUAL, prepare=answering(lambda _: b"\x05a")) as (_, dialer, connection):
+        outcomes = await asyncio.gather(
+            *(dialer.identify.identify(connection) for _ in range(3)), return_exceptions=True
+        )
+        assert [type(error) for error in outcomes] == [RemoteProtocolError] * 3
+        assert len({id(error) for error in outcomes}) == 3
+        assert len({str(error) for error in outcomes}) == 1
+
+
+@pytest.mark.parametrize("automatic", [True, False])
+async def test_an_exchange_ends_with_the_last_who_waits_for_it(automatic: bool) -> None:
+    async def stall(stream: Stream) -> None:
+        await stream.read()
+
+    config = HostConfig(identify=IdentifyConfig(automatic=automatic))
+    async with Host(listen_addrs=["/memory/0"]) as listener, Host(config=config) as dialer:
+        listener.remove_handler(ID)
+        listener.handle(ID)(stall)
+        connection = await dialer.connect(listener.addrs[0])
+        waiting = [asyncio.ensure_future(dialer.identify.identify(connection)) for _ in range(2)]
+        await asyncio.sleep(1)
+        waiting[0].cancel()
+        await asyncio.sleep(1)
+        assert len(connection.streams) == 1
+        waiting[1].cancel()
+        await asyncio.sleep(1)
+        assert len(connection.streams) == int(automatic)  # which the service itself waits for
+        await dialer.identify.close()
+        with pytest.raises(LocalProtocolError, match="ended"):
+            await dialer.identify.identify(connection)
+
+
+async def test_what_a_peer_speaks_is_told_when_it_changes(pair: Pair) -> None:
+    async with Host(listen_addrs=["/memory/0"]) as listener, Host() as dialer:
+        changes: list[PeerProtocolsChanged] = []
+        dialer.events.on(PeerProtocolsChanged, changes.append)
+        await dialer.connect(listener.addrs[0])
+        await asyncio.sleep(1)
+        assert [(set(change.added), change.removed) for change in changes] == [(set(listener.protocols), ())]
+        listener.handle("/new/1")(ignore)
+        await asyncio.sleep(1)
+        listener.remove_handler("/new/1")
+        await asyncio.sleep(1)
+        assert changes[1:] == [
+            PeerProtocolsChanged(listener.id, ("/new/1",), ()),
+            PeerProtocolsChanged(listener.id, (), ("/new/1",)),
+        ]
+
+
+async def test_where_a_peer_sees_us_has_no_peer_id_at_its_end(pair: Pair) -> None:
+    """js, rust and litep2p libp2p put ours there."""
+    seen = Multiaddr("/ip4/192.0.2.9/tcp/5")
+    async with Host() as dialer:
+        answer = answering(lambda host: says(host, observed_addr=seen.with_peer(str(dialer.id))))
+        async with Host(listen_addrs=["/memory/0"]) as listener:
+            answer(listener)
+            info = await dialer.identify.identify(await dialer.connect(listener.addrs[0]))
+            assert info.observed_addr == seen

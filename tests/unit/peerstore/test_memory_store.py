@@ -63,7 +63,7 @@ def test_unknown_peer_is_harmless(store):
     store.set_addrs(A, [X], 0)
     store.set_protocols(A, [])
     store.clear_addrs(A)
-    store.unprotect(A)
+    assert not store.unprotect(A, "us")
     store.remove(A)
     assert store.addrs(A) == store.certified_addrs(A) == store.peers() == []
     assert store.protocols(A) == store.supported(A, "/x") == ()
@@ -253,7 +253,7 @@ def test_metadata(make_store):
 
 def test_a_full_store_drops_what_is_worth_least(make_store):
     store = make_store(max_peers=4)
-    store.protect(A)
+    store.protect(A, "us")
     store.add_addrs(B, [X], CONNECTED_ADDR_TTL)
     store.add_addrs(C, [X], 100)
     store.add_addrs(D, [X], 100)
@@ -267,20 +267,38 @@ def test_a_full_store_drops_what_is_worth_least(make_store):
     store.add_addrs(new[3], [X], 100)  # no idle one is left: the oldest connected one goes
     assert set(store.peers()) == {A, new[1], new[2], new[3]}
     for peer in new[1:4]:
-        store.protect(peer)
+        store.protect(peer, "us")
     with pytest.raises(LimitExceeded, match=r"max_peers of 4 .* all protected"):
-        store.protect(B)
-    store.unprotect(new[1])
+        store.protect(B, "us")
+    store.unprotect(new[1], "us")
     store.add_addrs(B, [X], 100)
     assert set(store.peers()) == {A, B, new[2], new[3]}
-    store.unprotect(A)  # nothing else was known of it
+    store.unprotect(A, "us")  # nothing else was known of it
     assert A not in store.peers()
+
+
+def test_a_record_is_kept_until_the_last_who_wants_it_lets_go(make_store):
+    store = make_store(max_peers=1, max_tags_per_peer=2)
+    store.protect(A, "user")
+    store.protect(A, "connected")
+    store.protect(A, "connected")
+    with pytest.raises(LimitExceeded, match="max_tags_per_peer of 2"):
+        store.protect(A, "third")
+    assert store.protections(A) == {"user", "connected"}
+    assert store.unprotect(A, "connected")
+    assert store.unprotect(A, "connected")  # again: nobody else's is ended
+    with pytest.raises(LimitExceeded, match="max_peers"):
+        store.add_addrs(B, [X], 100)
+    assert not store.unprotect(A, "user")
+    store.add_addrs(B, [X], 100)
+    assert store.peers() == [B]
+    assert store.protections(A) == frozenset()
 
 
 def test_a_full_store_stays_quick(make_store):
     store = make_store(max_peers=1000)
     for number in range(900):
-        store.protect(peer_number(number))
+        store.protect(peer_number(number), "us")
     for number in range(900, 20_000):
         store.add_addrs(peer_number(number), [X], 10)
     assert len(store.peers()) == 1000

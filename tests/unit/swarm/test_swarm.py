@@ -206,3 +206,13 @@ async def test_a_closed_swarm_says_so(fake: Any) -> None:
     assert not subject.swarm.connections
     with pytest.raises(ListenError, match="clos"):
         await subject.swarm.listen(A)
+
+
+async def test_what_the_user_protects_stays_so_when_the_connection_ends(fake: Any) -> None:
+    subject = Subject(fake)
+    subject.peerstore.protect(subject.peer, "bootstrap")
+    connection = await subject.swarm.connect(subject.peer, [A])
+    assert subject.peerstore.protections(subject.peer) == {"bootstrap", "connected"}
+    await connection.close()
+    assert subject.peerstore.protections(subject.peer) == {"bootstrap"}
+    await subject.swarm.close()

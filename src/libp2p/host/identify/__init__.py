@@ -1,6 +1,8 @@
 """Identify: peers tell each other who they are, where they listen and what they speak."""
 
-from .service import ID, PUSH_ID, Identify, IdentifyConfig, IdentifyFailed, PeerIdentified, PeerUpdated
+from .config import IdentifyConfig
+from .events import IdentifyFailed, PeerIdentified, PeerProtocolsChanged, PeerUpdated
+from .service import ID, PUSH_ID, Identify
 from .wire import IdentifyInfo
 
 __all__ = [
@@ -11,5 +13,6 @@ __all__ = [
     "IdentifyFailed",
     "IdentifyInfo",
     "PeerIdentified",
+    "PeerProtocolsChanged",
     "PeerUpdated",
 ]

@@ -22,24 +22,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cache
-from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING
+from dataclasses import replace
 from weakref import WeakKeyDictionary
 
-from ...connection import Connection, Direction, Stream, StreamErrorCode
-from ...errors import InvalidRecord, Libp2pError, LimitExceeded, MessageTooLarge
+from ...connection import Connection, Direction, Service, ServiceHost, Stream, StreamErrorCode
+from ...errors import InvalidRecord, Libp2pError, LimitExceeded, LocalProtocolError, MessageTooLarge, copy_of
 from ...identity import PeerId
 from ...io import time_limit
-from ...multiaddr import Multiaddr, Reach, ip_of, may_share, reach_of_remote
+from ...multiaddr import may_share, reach_of_remote
 from ...peerstore import CONNECTED_ADDR_TTL, RECENTLY_CONNECTED_ADDR_TTL, TEMP_ADDR_TTL
-from ...records import PeerRecord
-from ...swarm.events import ConnectionOpened, ListenAddrAdded, ListenAddrRemoved
-from .wire import IdentifyInfo, decode, encode
-
-if TYPE_CHECKING:
-    from ..host import Host
+from ...swarm.events import ConnectionOpened
+from ..events import AddrsChanged, ProtocolsChanged
+from .config import IdentifyConfig
+from .events import IdentifyFailed, PeerIdentified, PeerProtocolsChanged, PeerUpdated
+from .telling import OwnInfo
+from .wire import IdentifyInfo, decode
 
 logger = logging.getLogger(__name__)
 
@@ -47,99 +44,36 @@ ID = "/ipfs/id/1.0.0"
 PUSH_ID = "/ipfs/id/push/1.0.0"
 
 
-@cache
-def _default_agent() -> str:
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - slow to import
+class _Exchange:
+    """A question under way, and how many wait for its answer: callers, and the service where it asked by itself."""
 
-    try:
-        return f"py-libp2p/{version('py-libp2p')}"
-    except PackageNotFoundError:
-        return "py-libp2p"  # run from source, not installed
+    def __init__(self, task: asyncio.Task[IdentifyInfo | Exception], waiting: int) -> None:
+        self.task = task
+        self.waiting = waiting
 
 
-@dataclass(frozen=True, slots=True)
-class IdentifyConfig:
-    """Settings of identify."""
-
-    automatic: bool = True
-    """Whether each new connection is identified."""
-    agent_version: str | None = None
-    """What we say we are; None: `py-libp2p/<version>`."""
-    protocol_version: str = "ipfs/0.1.0"
-    """The family of protocols we say we speak; what go-libp2p says by default."""
-    timeout: float = 10.0
-    """Seconds that one exchange may take, in either role."""
-    max_message_size: int = 64 * 1024
-    """Bytes that a peer may send on one stream, in all its messages."""
-    max_addrs: int = 128
-    """Addresses that are taken of one peer; more are dropped."""
-    max_protocols: int = 128
-    """Protocols that are taken of one peer; more are dropped."""
-    max_inbound_streams: int = 8
-    """Streams of identify and identify push that one peer may have open; one more is reset."""
-    max_pushes: int = 32
-    """Peers that are told of a change at a time; the others follow."""
-
-
-@dataclass(frozen=True, slots=True)
-class PeerIdentified:
-    """The peer has answered our question who it is."""
-
-    connection: Connection
-    info: IdentifyInfo
-
-
-@dataclass(frozen=True, slots=True)
-class IdentifyFailed:
-    """The peer has not, or not properly, answered our question who it is."""
-
-    connection: Connection
-    error: Exception
-
-
-@dataclass(frozen=True, slots=True)
-class PeerUpdated:
-    """The peer has pushed a change; `info` is all that it said on this connection, the change included."""
-
-    connection: Connection
-    info: IdentifyInfo
-
-
-@dataclass(frozen=True, slots=True)
-class _Own:
-    """What we say of ourselves, as far as it changes."""
-
-    protocols: tuple[str, ...]
-    addrs: tuple[Multiaddr, ...]
-    records: dict[Reach, bytes | None]
-    """Our signed record for peers that are so far away; made when the first of them is told."""
-
-
-class Identify:
+class Identify(Service):
     """Tells peers who we are, and learns who they are. `wall_clock` gives the Unix time in nanoseconds."""
 
     def __init__(
-        self, host: Host, config: IdentifyConfig | None = None, *, wall_clock: Callable[[], int] = time.time_ns
+        self, host: ServiceHost, config: IdentifyConfig | None = None, *, wall_clock: Callable[[], int] = time.time_ns
     ) -> None:
-        self._host = host
+        super().__init__(host)
         self._config = config or IdentifyConfig()
-        self._wall_clock = wall_clock
+        self._own = OwnInfo(host, self._config, wall_clock)
         self._infos: WeakKeyDictionary[Connection, IdentifyInfo] = WeakKeyDictionary()
-        self._told: WeakKeyDictionary[Connection, _Own] = WeakKeyDictionary()
+        self._exchanges: dict[Connection, _Exchange] = {}
         self._inbound: Counter[PeerId] = Counter()
-        self._own: _Own | None = None
-        self._seq = 0
         self._changed = False
         self._pushing = False
 
-    def start(self) -> None:
-        """Serve both protocols, and follow the host's connections and addresses. To be called once."""
-        events = self._host.events
-        events.on(ConnectionOpened, self._connection_opened)
-        events.on(ListenAddrAdded, lambda _: self.changed())
-        events.on(ListenAddrRemoved, lambda _: self.changed())
-        self._host.handle(ID)(self._answer)
-        self._host.handle(PUSH_ID)(self._receive_push)
+    async def start(self) -> None:
+        self.follow(ConnectionOpened, self._connection_opened)
+        self.follow(AddrsChanged, lambda _: self._own_changed())
+        self.follow(ProtocolsChanged, lambda _: self._own_changed())
+        self.serve([ID], self._answer)
+        self.serve([PUSH_ID], self._receive_push)
+        self._own.changed()
 
     # Learning
 
@@ -148,34 +82,67 @@ class Identify:
         return self._infos.get(connection)
 
     async def identify(self, connection: Connection) -> IdentifyInfo:
-        """Ask the peer who it is, and store the answer in the peer store. Also emits the outcome as an event.
+        """Ask the peer who it is, and store the answer in the peer store; where it is being asked, wait for that
+        answer. The outcome is also emitted as an event.
 
         Raises `ProtocolNotSupported`, `RemoteProtocolError` for a malformed answer or another peer's key,
-        `StageTimeout`, `LimitExceeded` where the peer store takes no more, and what ended the stream or the connection.
+        `StageTimeout`, `LimitExceeded` where the peer store takes no more, what ended the stream or the connection, and
+        `LocalProtocolError` where the service has ended.
         """
+        exchange = self._exchanges.get(connection) or self._ask(connection)
+        if exchange is None:
+            raise LocalProtocolError("identify has ended")
+        exchange.waiting += 1
         try:
-            async with (
-                time_limit("identify", self._config.timeout),
-                await self._host.new_stream(connection, ID) as stream,
-            ):
-                data = await self._read(stream)
-            info = self._decode(data, IdentifyInfo(connection.remote_peer, connection.remote_key))
-            self._store(info)
-            info = self._store_addrs(connection, info, info.signed_peer_record)
-        except (Libp2pError, OSError) as error:
-            self._host.events.emit(IdentifyFailed(connection, error))
-            raise
-        self._infos[connection] = info
-        self._host.events.emit(PeerIdentified(connection, info))
-        return info
+            await asyncio.wait({exchange.task})
+        finally:
+            exchange.waiting -= 1
+            if not exchange.waiting and not exchange.task.done():
+                self._forget(connection, exchange)  # who comes now asks anew
+                exchange.task.cancel()
+        if exchange.task.cancelled():
+            raise LocalProtocolError("identify has ended")
+        outcome = exchange.task.result()
+        if isinstance(outcome, Exception):
+            raise copy_of(outcome)
+        return outcome
 
-    async def _identify_in_background(self, connection: Connection) -> None:
-        for _ in range(2):
+    def _ask(self, connection: Connection, *, automatic: bool = False) -> _Exchange | None:
+        """Begin to ask; None where the service has ended."""
+        task = self.spawn(self._outcome(connection, automatic=automatic), name=f"identify {connection.remote_peer}")
+        if task is None:
+            return None
+        exchange = self._exchanges[connection] = _Exchange(task, int(automatic))
+        task.add_done_callback(lambda _: self._forget(connection, exchange))
+        return exchange
+
+    def _forget(self, connection: Connection, exchange: _Exchange) -> None:
+        if self._exchanges.get(connection) is exchange:
+            del self._exchanges[connection]
+
+    async def _outcome(self, connection: Connection, *, automatic: bool) -> IdentifyInfo | Exception:
+        """The answer, or why there is none."""
+        for _ in range(2 if automatic else 0):
             await asyncio.sleep(0)  # whoever waits for the connection goes first: that takes two turns of the loop
         try:
-            await self.identify(connection)
+            info = await self._exchange(connection)
         except (Libp2pError, OSError) as error:
             logger.debug("%r was not identified: %s", connection, error)
+            self.host.events.emit(IdentifyFailed(connection, error))
+            return error
+        self._infos[connection] = info
+        self.host.events.emit(PeerIdentified(connection, info))
+        return info
+
+    async def _exchange(self, connection: Connection) -> IdentifyInfo:
+        async with (
+            time_limit("identify", self._config.timeout),
+            await self.host.new_stream(connection, ID) as stream,
+        ):
+            data = await self._read(stream)
+        info = self._decode(data, IdentifyInfo(connection.remote_peer, connection.remote_key))
+        self._store(info)
+        return self._store_addrs(connection, info, info.signed_peer_record)
 
     async def _receive_push(self, stream: Stream) -> None:
         connection = stream.connection
@@ -190,7 +157,7 @@ class Identify:
         if record or info.listen_addrs != known.listen_addrs:
             info = self._store_addrs(connection, info, record)
         self._infos[connection] = info
-        self._host.events.emit(PeerUpdated(connection, info))
+        self.host.events.emit(PeerUpdated(connection, info))
 
     async def _read(self, stream: Stream) -> bytes:
         limit = self._config.max_message_size
@@ -204,23 +171,28 @@ class Identify:
 
     def _store(self, info: IdentifyInfo) -> None:
         """Put everything but the addresses in the peer store."""
-        store = self._host.peerstore
+        store = self.host.peerstore
         store.add_key(info.peer, info.public_key)
+        before = store.protocols(info.peer)
         store.set_protocols(info.peer, info.protocols)
         store.set_metadata(info.peer, "agent", info.agent_version)
         store.set_metadata(info.peer, "protocol_version", info.protocol_version)
+        added = tuple(name for name in info.protocols if name not in before)
+        removed = tuple(name for name in before if name not in info.protocols)
+        if added or removed:
+            self.host.events.emit(PeerProtocolsChanged(info.peer, added, removed))
 
     def _store_addrs(self, connection: Connection, info: IdentifyInfo, record: bytes | None) -> IdentifyInfo:
         """Put the addresses, those of `record` if it is valid, in the peer store, in place of those before. Returns
         `info` without an invalid record, and without the addresses that this peer must not lead us to.
         """
-        store, peer = self._host.peerstore, info.peer
-        connected = bool(self._host.connections_to(peer))  # it may have gone while we read
+        store, peer = self.host.peerstore, info.peer
+        connected = bool(self.host.connections_to(peer))  # it may have gone while we read
         ttl = CONNECTED_ADDR_TTL if connected else RECENTLY_CONNECTED_ADDR_TTL
         store.update_addrs(peer, CONNECTED_ADDR_TTL, TEMP_ADDR_TTL)
         if connection.direction is Direction.OUTBOUND:
             store.add_addrs(peer, [connection.remote_addr], ttl)  # known to work
-        own = self._own_ips()
+        own = self._own.ips
         told = reach_of_remote(connection.remote_addr, own=own)
         addrs = tuple(addr for addr in info.listen_addrs if may_share(addr, told, own=own))
         info = replace(info, listen_addrs=addrs)
@@ -235,26 +207,23 @@ class Identify:
             store.add_addrs(peer, addrs, ttl, told=told)
         return info
 
-    def _own_ips(self) -> set[IPv4Address | IPv6Address]:
-        return {ip for addr in self._host.listen_addrs if (ip := ip_of(addr)) is not None}
-
     # Telling
 
-    def changed(self) -> None:
-        """The host's protocols or addresses may have changed: tell the peers, once for all changes of a loop tick."""
+    def _own_changed(self) -> None:
+        """The host's protocols or addresses have changed: tell the peers, in a while and of all at once."""
+        self._own.changed()
         self._changed = True
-        if not self._pushing and self._host.connections:
-            self._pushing = self._host.spawn(self._push_changes(), name="identify push") is not None
+        if not self._pushing and self.host.connections:
+            self._pushing = self.spawn(self._push_changes(), name="identify push") is not None
 
     async def push(self) -> None:
         """Tell all connected peers that can be told, and that don't know yet, what we now are. Failures are logged."""
-        own = self._current()
-        untold = [one for one in self._host.connections if self._told.get(one) is not own and self._can_push(one)]
+        untold = [one for one in self.host.connections if self._can_push(one) and not self._own.knows(one)]
         waiting = iter(untold)
 
         async def tell_some() -> None:
             for connection in waiting:
-                await self._push_to(connection, own)
+                await self._push_to(connection)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(min(len(untold), self._config.max_pushes)):
@@ -263,24 +232,26 @@ class Identify:
     async def _push_changes(self) -> None:
         try:
             while self._changed:
+                await asyncio.sleep(self._config.push_delay)
                 self._changed = False
                 await self.push()
         finally:
             self._pushing = False
 
-    async def _push_to(self, connection: Connection, own: _Own) -> None:
-        self._told[connection] = own  # so that another push, meanwhile, leaves it out
+    async def _push_to(self, connection: Connection) -> None:
+        if connection.is_closed or self._own.knows(connection):  # by now
+            return
         try:
             async with (
                 time_limit("identify push", self._config.timeout),
-                await self._host.new_stream(connection, PUSH_ID) as stream,
+                await self.host.new_stream(connection, PUSH_ID) as stream,
             ):
-                await stream.write(self._message(connection, own))
+                await stream.write(self._own.message(connection))
                 await stream.close_write()
                 await stream.agreed()
         except (Libp2pError, OSError) as error:
             logger.debug("no identify push on %r: %s", connection, error)
-            self._told.pop(connection, None)
+            self._own.forget(connection)
 
     def _can_push(self, connection: Connection) -> bool:
         """Whether the peer takes pushes, or has not said yet what it supports."""
@@ -288,55 +259,20 @@ class Identify:
         return not connection.is_closed and (info is None or PUSH_ID in info.protocols)
 
     async def _answer(self, stream: Stream) -> None:
-        own = self._current()
+        connection = stream.connection
         with self._admitted(stream):
-            async with time_limit("identify", self._config.timeout):
-                await stream.write(self._message(stream.connection, own))
-        self._told[stream.connection] = own
-
-    def _message(self, connection: Connection, own: _Own) -> bytes:
-        remote, agent = connection.remote_addr, self._config.agent_version
-        reach = reach_of_remote(remote, own=self._own_ips())
-        addrs = tuple(addr for addr in own.addrs if may_share(addr, reach))
-        if reach not in own.records:
-            own.records[reach] = self._seal(addrs)
-        return encode(
-            IdentifyInfo(
-                self._host.id,
-                self._host.key.public_key,
-                protocol_version=self._config.protocol_version,
-                agent_version=_default_agent() if agent is None else agent,
-                listen_addrs=addrs,
-                observed_addr=remote.without_peer(),
-                protocols=own.protocols,
-                signed_peer_record=own.records[reach],
-            )
-        )
-
-    def _current(self) -> _Own:
-        """What we are now: the same object as long as nothing changes."""
-        protocols = tuple(sorted(self._host.protocols))
-        addrs = tuple(self._host.listen_addrs)[: self._config.max_addrs]
-        own = self._own
-        if own is None or own.addrs != addrs:
-            self._own = _Own(protocols, addrs, {})
-        elif own.protocols != protocols:
-            self._own = replace(own, protocols=protocols)
-        assert self._own is not None
-        return self._own
-
-    def _seal(self, addrs: tuple[Multiaddr, ...]) -> bytes | None:
-        if not addrs:
-            return None
-        # A peer that knows a higher seq ignores the record, so it rises even where the clock is set back.
-        self._seq = max(self._seq + 1, self._wall_clock())
-        return PeerRecord(self._host.id, self._seq, addrs).seal(self._host.key).to_bytes()
+            try:
+                async with time_limit("identify", self._config.timeout):
+                    await stream.write(self._own.message(connection))
+            except (Libp2pError, OSError):
+                self._own.forget(connection)
+                raise
 
     # The host's events
 
     def _connection_opened(self, event: ConnectionOpened) -> None:
         if self._config.automatic:
-            self._host.spawn(self._identify_in_background(event.connection), name="identify")
+            self._ask(event.connection, automatic=True)
 
     @contextmanager
     def _admitted(self, stream: Stream) -> Iterator[None]:

@@ -94,7 +94,7 @@ def decode(data: bytes, known: IdentifyInfo, *, max_addrs: int, max_protocols: i
             protocol_version=shared(message.protocol_version.decode()[:MAX_TEXT_LENGTH]) or known.protocol_version,
             agent_version=shared(message.agent_version.decode()[:MAX_TEXT_LENGTH]) or known.agent_version,
             listen_addrs=tuple(_readable(message.listen_addrs[:max_addrs])) or known.listen_addrs,
-            observed_addr=next(_readable([message.observed_addr]), known.observed_addr),
+            observed_addr=next(_observed(message.observed_addr), known.observed_addr),
             protocols=tuple(shared(name) for name in protocols if len(name) <= MAX_TEXT_LENGTH) or known.protocols,
             signed_peer_record=message.signed_peer_record or known.signed_peer_record,
         )
@@ -124,6 +124,11 @@ def _parts(data: bytes) -> Iterator[bytes]:
             raise RemoteProtocolError(f"comes in more than {MAX_MESSAGES} parts")
         yield data[offset : offset + size]
         offset += size
+
+
+def _observed(addr: bytes) -> Iterator[Multiaddr]:
+    """js, rust and litep2p libp2p put our own peer id behind it."""
+    return (bare for readable in _readable([addr]) if len(bare := readable.without_peer()))
 
 
 def _readable(addrs: Iterable[bytes]) -> Iterator[Multiaddr]:

@@ -19,16 +19,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, TypeAlias
+from typing import Literal, TypeAlias
 
-from ...connection import Stream, StreamErrorCode
+from ...connection import Service, ServiceHost, Stream, StreamErrorCode, Target
 from ...errors import InvalidInput, RemoteProtocolError
 from ...identity import PeerId
-
-if TYPE_CHECKING:
-    from ...connection import Target
-    from ...host import Host
 
 PROTOCOL_ID = "/perf/1.0.0"
 
@@ -65,22 +60,16 @@ class PerfResult:
     """Until the end of the download: from its first byte, or from the request where nothing was uploaded before it."""
 
 
-class Perf:
+class Perf(Service):
     """Serves perf to all peers while it is entered: `async with Host() as host, Perf(host): ...`."""
 
-    def __init__(self, host: Host, config: PerfConfig | None = None) -> None:
-        self._host = host
+    def __init__(self, host: ServiceHost, config: PerfConfig | None = None) -> None:
+        super().__init__(host)
         self._config = config or PerfConfig()
         self._open: Counter[PeerId] = Counter()
 
-    async def __aenter__(self) -> Self:
-        self._host.handle(PROTOCOL_ID)(self._serve)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._host.remove_handler(PROTOCOL_ID)
+    async def start(self) -> None:
+        self.serve([PROTOCOL_ID], self._serve)
 
     async def _serve(self, stream: Stream) -> None:
         peer = stream.connection.remote_peer
@@ -108,7 +97,7 @@ class Perf:
 
 
 async def measure(
-    host: Host,
+    host: ServiceHost,
     target: Target,
     *,
     upload: int,
