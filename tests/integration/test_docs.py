@@ -22,6 +22,7 @@ from libp2p.peerstore.memory import PeerStoreConfig
 from libp2p.protocols.perf import PerfConfig
 from libp2p.swarm.race import DialerConfig
 from libp2p.swarm.swarm import SwarmConfig
+from libp2p.testing.cheap import CheapConfig
 from libp2p.transports.quic import QuicConfig
 from libp2p.transports.tcp import TcpConfig
 from libp2p.transports.unix import UnixConfig
@@ -46,6 +47,7 @@ CONFIGS: list[type[Any]] = [
     IdentifyConfig,
     PingConfig,
     PerfConfig,
+    CheapConfig,
 ]
 
 
@@ -73,7 +75,9 @@ def test_every_setting_is_listed_with_its_default() -> None:
     assert listed == actual
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/architecture.md", "docs/how-libp2p-works.md", "CHANGELOG.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/architecture.md", "docs/how-libp2p-works.md", "docs/testing.md", "CHANGELOG.md"]
+)
 def test_links_lead_somewhere(name: str) -> None:
     page = DOCS.parent / name
     text = page.read_text()

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -154,6 +155,12 @@ async def test_until_tells_how_long_it_took() -> None:
         assert await sim.until(lambda: not sim.hosts[0].connections, within=100) == pytest.approx(60, abs=0.1)
         with pytest.raises(TimeoutError):
             await sim.until(lambda: False, within=1)
+
+
+def test_the_example_of_the_docs_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "testing.md").read_text()
+    exec(page.split("```python\n")[1].split("```")[0], {})
+    assert capsys.readouterr().out == "noticed after 60 s\n"
 
 
 def degrees(pairs: Pairs, count: int) -> list[int]:
