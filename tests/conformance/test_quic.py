@@ -8,7 +8,7 @@ import pytest
 
 from libp2p.connection import Connection, Transport
 from libp2p.identity import PrivateKey
-from libp2p.multiaddr import Multiaddr
+from libp2p.multiaddr import Multiaddr, host_port
 from libp2p.testing.conformance import ConnectionSuite, StreamSuite, TransportSuite
 from libp2p.testing.conformance.tools import ends, is_held
 from libp2p.testing.conformance.transports import DIALER, LISTENER, Reports
@@ -39,6 +39,9 @@ async def connect(dialer: Quic, listener: Quic, listen_addr: str) -> tuple[Conne
 class TestSimulated(TransportSuite):
     listen_addr = "/ip6/::/udp/0/quic-v1"
     link = Link(latency=0.05)
+
+    def bound(self, addr: Multiaddr) -> Multiaddr:
+        return Multiaddr(self.listen_addr.replace("/udp/0", f"/udp/{host_port(addr).port}"))
 
     async def make(self, key: PrivateKey) -> Transport:
         self.network = getattr(self, "network", None) or Network(link=self.link)

@@ -122,10 +122,10 @@ NOTHING = (0, 0, 0, 0)
 
 def contents(of: Endpoint) -> tuple[int, int, int, int]:
     """Connection ids, connections, half-open ones, goodbyes."""
-    assert set(of._half_open) <= of._drivers
+    assert {driver for driver, _ in of._handshakes} <= of._drivers
     assert set(of._routes.values()) <= of._drivers
     assert bool(of._farewells._by_cid) is bool(of._farewells._timers)
-    return len(of._routes), len(of._drivers), len(of._half_open), len(of._farewells._timers)
+    return len(of._routes), len(of._drivers), len(of._handshakes), len(of._farewells._timers)
 
 
 async def check_works(ours: Connection, theirs: Connection) -> None:
@@ -877,7 +877,7 @@ async def test_one_address_does_not_shut_out_the_others() -> None:
         bad = at.quic(DIALER, at.network.node("10.0.0.66"))
         dials = [asyncio.ensure_future(bad.dial(ADDR, None)) for _ in range(600)]
         await asyncio.sleep(1)
-        assert len(at.listener.endpoint._half_open) == QuicConfig().max_pending_per_ip
+        assert len(at.listener.endpoint._handshakes) == QuicConfig().max_pending_per_ip
         other = at.quic(DIALER, at.network.node("10.0.0.3"))
         connection = await ends(other.dial(ADDR, PEER))
         connection.abort()
@@ -885,7 +885,7 @@ async def test_one_address_does_not_shut_out_the_others() -> None:
             dial.cancel()
         await asyncio.gather(*dials, return_exceptions=True)
         await asyncio.sleep(QuicConfig().handshake_timeout + 5)
-        assert not at.listener.endpoint._half_open_from
+        assert not at.listener.endpoint._handshakes._from
 
 
 async def test_streams_that_nobody_holds_give_their_window_back() -> None:

@@ -320,8 +320,8 @@ def parse(plain: bytes) -> Iterator[tuple[int, ...]]:
 PRIVATE: dict[str, str] = {
     "aioquic": "_buffer _crypto",
     "connection": """
-        _ack_delay _ack_eliciting_sent_since_receipt _close_at _close_event _close_pending _configuration
-        _confirm_handshake _consume_peer_cid _crypto_buffers _crypto_streams _cryptos _events
+        _ack_delay _ack_eliciting_sent_since_receipt _alpn_handler _close_at _close_event _close_pending
+        _configuration _confirm_handshake _consume_peer_cid _crypto_buffers _crypto_streams _cryptos _events
         _get_or_create_stream_for_send _handle_ack_frame _handle_crypto_frame _handle_max_data_frame
         _handle_max_stream_data_frame _handle_padding_frame _handle_stream_frame _handshake_complete
         _handshake_confirmed _handshake_done_pending _host_cids _idle_timeout _initialize _is_client

@@ -32,7 +32,7 @@ from libp2p.testing.transports import context
 from libp2p.transports.quic import Quic, QuicConfig, endpoint
 from libp2p.transports.quic.credentials import Credentials
 from libp2p.transports.quic.endpoint import Endpoint
-from libp2p.transports.quic.engine import Engine
+from libp2p.transports.quic.engine import Engine, Terms
 from libp2p.transports.quic.engine.handshake import MAX_HANDSHAKE_MESSAGE
 from libp2p.transports.quic.transport import QuicListener
 
@@ -76,10 +76,16 @@ class Peers:
         assert self.dialer._prepared is not None
         return self.dialer._prepared.for_dialer
 
-    @property
-    def server(self) -> QuicConfiguration:
-        assert self.transport._prepared is not None
-        return self.transport._prepared.for_listener
+    def change_server(self, change: Callable[[QuicConfiguration, PrivateKey], None]) -> None:
+        """Change how the listener's side of a handshake is done."""
+        endpoint = self.listener.endpoint
+        change(endpoint._for_listener, LISTENER)
+        certificate, key = endpoint._for_listener.certificate, endpoint._for_listener.private_key
+        for service in endpoint._services.values():
+            service.terms = Terms(certificate, key)  # type: ignore[arg-type] # some have none
+        if endpoint._for_listener.alpn_protocols is None:
+            service.alpn = None  # type: ignore[assignment]
+            endpoint._services = {None: service}  # type: ignore[dict-item]
 
     async def dial(self) -> Connection:
         return await self.dialer.dial(self.listener.addrs[0], PEER)
@@ -99,7 +105,7 @@ class Peers:
 
 
 def contents(of: Endpoint) -> tuple[int, ...]:
-    return len(of._routes), len(of._drivers), len(of._half_open), len(of._farewells._timers)
+    return len(of._routes), len(of._drivers), len(of._handshakes), len(of._farewells._timers)
 
 
 @asynccontextmanager
@@ -272,7 +278,7 @@ async def test_a_bad_dialer_is_refused_and_learns_why(case: Refused, engines: li
 @pytest.mark.parametrize("case", BAD_SERVERS, ids=name_of)
 async def test_a_bad_listener_is_refused_and_learns_why(case: Refused, engines: list[Engine]) -> None:
     async with meeting() as peers:
-        case.change(peers.server, LISTENER)
+        peers.change_server(case.change)
         with pytest.raises(HandshakeError) as caught:
             await ends(peers.dial(), within=1)
         failure = await peers.failed()
@@ -288,7 +294,7 @@ async def test_a_bad_listener_is_refused_and_learns_why(case: Refused, engines: 
 
 async def test_a_listener_of_another_protocol() -> None:
     async with meeting() as peers:
-        other_protocol(peers.server, LISTENER)
+        peers.change_server(other_protocol)
         with pytest.raises(HandshakeError, match="the peer refused us: TLS alert no application protocol"):
             await ends(peers.dial(), within=1)
         assert isinstance(await peers.failed(), HandshakeError)

@@ -45,6 +45,10 @@ class TransportSuite:
         """A transport of the host that owns `key`."""
         raise NotImplementedError
 
+    def bound(self, addr: Multiaddr) -> Multiaddr:
+        """What to listen on for a listener of `listen_addr` that has `addr`."""
+        return addr
+
     async def cleanup(self) -> None:
         """Called at the end of each test."""
 
@@ -52,6 +56,7 @@ class TransportSuite:
     async def listening(self) -> AsyncIterator[tuple[Transport, Listener, Reports]]:
         """A dialer's transport, and a listener with what it reports."""
         dialer, transport, reports = await self.make(DIALER), await self.make(LISTENER), Reports()
+        self.transport = transport
         listener = await transport.listen(Multiaddr(self.listen_addr), reports)
         try:
             yield dialer, listener, reports
@@ -111,6 +116,23 @@ class TransportSuite:
             await theirs.write(b"connections outlive their listener")
             await ends(ours.readexactly(34))
             await _end(established, accepted)
+
+    async def test_an_address_is_listened_on_again_while_its_connections_live(self) -> None:
+        async with self.listening() as (transport, listener, reports):
+            addr, peer = listener.addrs[0], LISTENER.public_key.peer_id
+            dialed = await ends(transport.dial(addr, peer))
+            accepted = await ends(reports.opened.get())
+            await ends(listener.close())
+            again = await self.transport.listen(self.bound(addr), reports)
+            assert addr in again.addrs
+            second = [await ends(transport.dial(addr, peer)), await ends(reports.opened.get())]
+            await ends(listener.close())  # once more: it is not the one that listens now
+            third = [await ends(transport.dial(addr, peer)), await ends(reports.opened.get())]
+            ours, theirs = await Side(dialed).stream_to(Side(accepted))
+            await theirs.write(b"still here")
+            assert await ends(ours.readexactly(10)) == b"still here"
+            await ends(again.close())
+            await _end(dialed, accepted, *second, *third)
 
     async def test_listeners_have_addresses_of_their_own(self) -> None:
         async with self.listening() as (transport, first, reports):

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple
 
@@ -53,6 +54,8 @@ class Admitted(NamedTuple):
     """The one that it sent to at first."""
     retry_cid: bytes | None
     """The one that it was told by a Retry, if it was."""
+    refuse: Callable[[], bytes | None]
+    """The answer where it may not begin after all; None where nobody could have sent that datagram in earnest."""
 
 
 class Admission:
@@ -103,7 +106,13 @@ class Admission:
         if now < self._distrust_until and not is_readable(header, datagram, encrypted_offset):
             return None
         cid = header.destination_cid
-        return Admitted(cid, original or cid, cid if original is not None else None)
+
+        def refuse() -> bytes | None:
+            if not is_readable(header, datagram, encrypted_offset):
+                return None
+            return refusal(header, QuicErrorCode.CONNECTION_REFUSED)
+
+        return Admitted(cid, original or cid, cid if original is not None else None, refuse)
 
     def _original_cid(self, header: QuicHeader, addr: SocketAddress, now: float) -> bytes | None:
         """What the token says; None for one that is not ours, not for this address, or too old."""

@@ -13,21 +13,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from aioquic.quic.events import StopSendingReceived, StreamDataReceived, StreamReset
 
 from ...connection import Direction
-from ...connection.streamed import StreamedConnection
 from ...errors import ConnectionClosed
 from ...errors import StreamReset as StreamResetError
 from ...identity import PeerId, PublicKey
 from ...multiaddr import Multiaddr
+from .driver import Driver
 from .engine import Engine, Lane
-from .stream import QuicStream
-
-if TYPE_CHECKING:
-    from .driver import Driver
+from .stream import QuicStream, QuicStreams
 
 SECURITY = "/tls/1.0.0"
 MUXER = "/quic-v1"
@@ -37,7 +33,7 @@ _LOW_WATER = 128 * 1024
 """Bytes of a stream not sent yet at which its writer waits, and goes on."""
 
 
-class QuicConnection(StreamedConnection[QuicStream]):
+class QuicConnection(QuicStreams):
     """A connection to a peer that has proven who it is in the TLS handshake of QUIC."""
 
     def __init__(
@@ -97,7 +93,6 @@ class QuicConnection(StreamedConnection[QuicStream]):
             self._driver.soon()
 
     def abandon(self, stream: QuicStream) -> None:
-        """Nobody reads the stream any more: what has arrived is dropped, and the peer asked for no more."""
         if self._close_reason is None:
             self._engine.abandon(stream.lane, self._loop.time())
             self._engine.stop(stream.lane, 0)
@@ -106,11 +101,9 @@ class QuicConnection(StreamedConnection[QuicStream]):
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The one that the connection lives on."""
         return self._loop
 
     def forsaken(self, lane: Lane) -> None:
-        """Nobody holds the ended stream any more: what was not read of it must not hold the connection's window."""
         if self._close_reason is None and self._engine.abandon(lane, self._loop.time()):
             self._driver.soon()
 

@@ -13,6 +13,7 @@ from ...identity import PrivateKey
 from ...security.tls.certificate import make_certificate
 from . import congestion
 from .config import INITIAL_DATAGRAM_SIZE, QuicConfig
+from .engine import Terms
 from .stateless_reset import reset_secret
 
 ALPN = "libp2p"
@@ -35,6 +36,7 @@ class Credentials:
         self.peer_id = key.public_key.peer_id
         self.reset_secret = reset_secret(key)
         self._certificate, self._certificate_key = make_certificate(key, now=datetime.now(UTC))
+        self.terms = Terms(self._certificate, self._certificate_key)
         self.for_dialer = self._configuration(settings, is_dialer=True)
         self.for_listener = self._configuration(settings, is_dialer=False)
 

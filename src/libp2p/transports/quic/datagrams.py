@@ -42,6 +42,9 @@ class DatagramReceiver(Protocol):
     def writable(self) -> None:
         """After `send` returned False: what waited has been sent."""
 
+    def lost(self, error: Exception) -> None:
+        """The socket has broken: nothing is sent or received any more, and it wants closing."""
+
 
 class DatagramSocket(ABC):
     """A bound UDP socket."""

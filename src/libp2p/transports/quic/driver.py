@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from aioquic.quic.events import (
     ConnectionIdIssued,
@@ -30,15 +30,11 @@ from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 
 from ...connection import Direction
 from ...errors import By, ConnectionClosed
+from .application import Application
 from .closing import handshake_failure, reason_of
 from .config import QuicConfig
 from .datagrams import SocketAddress
 from .engine import Engine, Lane
-
-if TYPE_CHECKING:
-    from .connection import QuicConnection
-    from .endpoint import Endpoint
-
 
 logger = logging.getLogger(__name__)
 
@@ -47,17 +43,41 @@ _LATE = 1e-6
 is due is so by any of them."""
 
 
+class SharedSocket(Protocol):
+    """What a driver asks of the endpoint whose socket it shares."""
+
+    def is_blocked(self, driver: Driver) -> bool:
+        """Whether the socket takes nothing now; `driver` is then asked to process again when it does."""
+
+    def send(self, datagrams: Sequence[tuple[bytes, SocketAddress]], local_ip: str | None) -> None:
+        """Send datagrams, in batches of one size and address."""
+
+    def route(self, cid: bytes, driver: Driver) -> None:
+        """`driver` has issued `cid`."""
+
+    def unroute(self, cid: bytes) -> None:
+        """The peer uses `cid` no more."""
+
+    def established(self, driver: Driver) -> None:
+        """Both sides of `driver` have accepted each other."""
+
+    def retire(self, driver: Driver, farewell: bytes | None = None) -> None:
+        """`driver` has come to its end. `farewell` is the goodbye that was sent last."""
+
+
 class Driver:
-    """One connection's engine, and the endpoint whose socket it shares."""
+    """One connection's engine, and the endpoint whose socket it shares. `start` makes what runs over it, once our side
+    of the handshake is over.
+    """
 
     def __init__(
         self,
         engine: Engine,
-        endpoint: Endpoint,
+        endpoint: SharedSocket,
         addr: SocketAddress,
         *,
         direction: Direction,
-        make_connection: Callable[[Driver], QuicConnection],
+        start: Callable[[Driver], Application],
         settings: QuicConfig,
     ) -> None:
         self.engine = engine
@@ -65,13 +85,13 @@ class Driver:
         self.direction = direction
         self.local_ip: str | None = None
         """Which of our addresses the peer sends to, where the socket is bound to all of them."""
-        self.connection: QuicConnection | None = None
+        self.application: Application | None = None
         self._endpoint = endpoint
-        self._make_connection = make_connection
+        self._start = start
         self._settings = settings
         self._loop = asyncio.get_running_loop()
-        self.established: asyncio.Future[QuicConnection] = self._loop.create_future()
-        """The connection, once both sides have accepted it; or why it came to nothing."""
+        self.established: asyncio.Future[None] = self._loop.create_future()
+        """Both sides have accepted each other; or why it came to nothing."""
         self.failure: Exception | None = None
         """Why the handshake failed."""
         self.cids: set[bytes] = set()
@@ -97,7 +117,7 @@ class Driver:
                 self._break(error)
         if local_ip is not None and (self.local_ip is None or self.engine.newest > newest):
             self.local_ip = local_ip  # where the newest packet of the peer came to: anybody can send some garbage
-        if self.connection is not None:
+        if self.application is not None:
             self._move_keep_alive(now)
 
     def process(self) -> None:
@@ -149,9 +169,9 @@ class Driver:
         """The peer does not know this connection."""
         self._end(ConnectionClosed("the peer does not know this connection any more (stateless reset)", by="remote"))
 
-    def drop(self) -> None:
-        """End without a word: nothing that has come so far could be read."""
-        self._end(ConnectionClosed("nothing that came could be read", by="local"))
+    def drop(self, reason: str = "nothing that came could be read") -> None:
+        """End without a word."""
+        self._end(ConnectionClosed(reason, by="local"))
 
     async def wait_gone(self) -> None:
         """Wait until the goodbye is sent."""
@@ -170,18 +190,18 @@ class Driver:
             self._endpoint.send(datagrams, self.local_ip)
             self._last_sent = datagrams[-1][0]
             self._pass_on()  # connection ids that were issued
-        if self.connection is not None:
-            self.connection.progressed()
+        if self.application is not None:
+            self.application.progressed()
 
     def _pass_on(self) -> None:
         """Pass on the events of the engine. Bytes of one stream that follow each other are joined."""
         engine = self.engine
-        if self.connection is None and engine.is_complete:
-            self.connection = self._make_connection(self)
+        if self.application is None and engine.is_complete:
+            self.application = self._start(self)
             self._move_keep_alive(self._loop.time())
         if lanes := engine.opened(self._loop.time()):
-            assert self.connection is not None
-            self.connection.lanes_opened(lanes)
+            assert self.application is not None
+            self.application.lanes_opened(lanes)
         lane: Lane | None = None
         pieces: list[bytes] = []
         for event in engine.take_events():
@@ -194,8 +214,8 @@ class Driver:
             self._deliver(lane, pieces)
             lane, pieces = None, []
             if isinstance(event, StreamDataReceived | StreamReset | StopSendingReceived):
-                assert self.connection is not None
-                self.connection.handle(event)
+                assert self.application is not None
+                self.application.handle(event)
             elif isinstance(event, ConnectionIdIssued):
                 self._endpoint.route(event.connection_id, self)
             elif isinstance(event, ConnectionIdRetired):
@@ -204,13 +224,12 @@ class Driver:
 
     def _deliver(self, lane: Lane | None, pieces: list[bytes]) -> None:
         if lane is not None:
-            assert self.connection is not None
-            self.connection.data_received(lane, b"".join(pieces) if len(pieces) > 1 else pieces[0])
+            assert self.application is not None
+            self.application.data_received(lane, b"".join(pieces) if len(pieces) > 1 else pieces[0])
 
     def _check_handshake(self) -> None:
         if self.engine.is_established and not self.established.done():
-            assert self.connection is not None
-            self.established.set_result(self.connection)
+            self.established.set_result(None)
             self._endpoint.established(self)
 
     def _move_keep_alive(self, now: float) -> None:
@@ -269,6 +288,6 @@ class Driver:
         if not self.established.done():
             self.established.set_exception(self.failure or reason)
             self.established.exception()  # nobody may be waiting
-        if self.connection is not None:
-            self.connection.lost(reason)
+        if self.application is not None:
+            self.application.lost(reason)
         self._endpoint.retire(self, farewell)

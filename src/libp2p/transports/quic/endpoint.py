@@ -4,6 +4,7 @@
              -> unknown, Initial packet: a new connection, or Retry, or a refusal
              -> unknown, another version: Version Negotiation
              -> unknown, of an established connection: a stateless reset
+             -> unknown, and STUN's or DTLS' by its first byte: whoever has asked for these
              -> anything else: dropped, without an answer
 
 Rules:
@@ -18,26 +19,44 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from enum import Enum
+from functools import partial
 
-from ...connection import Accept, Direction, Scope
+from ...connection import Direction
 from ...errors import Libp2pError, LocalProtocolError, StageTimeout
 from ...identity import PeerId
 from ...io import time_limit
 from ...multiaddr import Multiaddr
-from .address import from_socket, network
+from .address import from_socket
 from .admission import Admission, Admitted
+from .application import Application
 from .config import QuicConfig
-from .connection import QuicConnection
 from .credentials import CONNECTION_ID_LENGTH, Credentials
 from .datagrams import DatagramSocket, Received, SocketAddress
 from .driver import Driver
-from .engine import Engine
+from .engine import Engine, Terms
 from .farewells import Farewells
+from .handshakes import Handshake, Handshakes
+from .service import Service
 from .stateless_reset import StatelessResets, is_reset
 
 logger = logging.getLogger(__name__)
+
+TakeDatagram = Callable[[bytes, SocketAddress, str | None], None]
+"""Gets a datagram that is not QUIC's: its bytes, who sent it, and to which of our addresses."""
+
+
+class Foreign(Enum):
+    """What else may come to the socket, by the first byte of its datagrams (RFC 9443, section 3)."""
+
+    STUN = range(4)
+    DTLS = range(20, 64)
+
+
+_QUIC = 64
+"""The first byte of QUIC's datagrams is this at least: of STUN's and DTLS' it is less."""
 
 
 class Endpoint:
@@ -52,11 +71,11 @@ class Endpoint:
         self._drivers: set[Driver] = set()
         self._by_addr: dict[SocketAddress, set[Driver]] = {}  # by where they began: to find who has sent a reset
         self._resets = StatelessResets(credentials.reset_secret, socket.addr)
-        self._half_open: dict[Driver, asyncio.TimerHandle] = {}  # inbound
-        self._scopes: dict[Driver, Scope] = {}  # of those
-        self._half_open_from: Counter[bytes] = Counter()
+        self._handshakes = Handshakes(settings)  # inbound
         self._farewells = Farewells()
-        self._accept: Accept | None = None
+        self._services: dict[str, Service] = {}
+        self._for_listener = credentials.for_listener
+        self._foreign: dict[Foreign, TakeDatagram] = {}
         self._admission = Admission(settings)
         self._blocked: set[Driver] | None = None  # who waits for the socket to take data again
         self.is_closed = False
@@ -64,39 +83,77 @@ class Endpoint:
 
     # What the transport asks
 
-    def listen(self, accept: Accept) -> None:
-        """Report inbound connections to `accept`."""
-        self._accept = accept
+    def serve(self, service: Service) -> None:
+        """Give `service` the connections whose dialers ask for its protocol; who asks for several gets the one that is
+        served longest. Raises `LocalProtocolError` where another has that protocol.
+        """
+        if service.alpn in self._services:
+            raise LocalProtocolError(f"{service.alpn} is served on {from_socket(self.socket.addr)} already")
+        self._services[service.alpn] = service
+        self._for_listener = replace(self._credentials.for_listener, alpn_protocols=list(self._services))
 
-    def stop_listening(self) -> None:
-        """Accept no more, and end the handshakes that are under way. Idempotent."""
-        self._accept = None
-        for driver in list(self._half_open):
-            driver.abort("the listener was closed")
-        self._close_if_unused()
+    def stop_serving(self, service: Service) -> None:
+        """Accept no more for `service`, and end its handshakes that are under way. Idempotent."""
+        if self._services.get(service.alpn) is service:
+            del self._services[service.alpn]
+            self._for_listener = replace(self._credentials.for_listener, alpn_protocols=list(self._services))
+            for driver, handshake in self._handshakes:
+                if handshake.service is service or not self._services:
+                    driver.abort("the listener was closed")
+            self._close_if_unused()
+
+    def serves(self, alpn: str) -> bool:
+        """Whether connections for this protocol are accepted."""
+        return alpn in self._services
 
     @property
     def is_listening(self) -> bool:
         """Whether connections are accepted."""
-        return self._accept is not None
+        return bool(self._services)
 
-    async def dial(self, target: SocketAddress, peer: PeerId | None) -> QuicConnection:
-        """Connect to `target`. Raises `StageTimeout`, `HandshakeError` (`PeerIdMismatch`) and `ConnectionClosed`."""
+    def divert(self, kind: Foreign, take: TakeDatagram | None) -> None:
+        """Give `take` the datagrams of another protocol that come to the socket from now on; None: drop them again."""
+        if take is None:
+            self._foreign.pop(kind, None)
+        else:
+            self._foreign[kind] = take
+
+    def send_raw(self, datagram: bytes, target: SocketAddress) -> None:
+        """Send bytes that belong to no connection. Whether they leave nobody knows."""
+        if not self.is_closed:
+            self._send([datagram], target, None)
+
+    async def dial(
+        self, target: SocketAddress, peer: PeerId | None, start: Callable[[Driver], Application]
+    ) -> Application:
+        """Connect to `target`; return what `start` has made of it. Raises `StageTimeout`, `HandshakeError`
+        (`PeerIdMismatch`) and `ConnectionClosed`.
+        """
         engine = Engine(
             self._credentials.for_dialer,
             self._settings,
             expected_peer=peer,
             reset_token=self._resets.token,
         )
-        driver = self._add(engine, target, Direction.OUTBOUND)
+        driver = self._add(engine, target, Direction.OUTBOUND, start)
         engine.connect(target, self._loop.time())
         driver.process()
         try:
             async with time_limit("QUIC handshake", self._settings.handshake_timeout):
-                return await driver.established
+                await driver.established
         except BaseException:
             driver.abort("the dial was given up")
             raise
+        assert driver.application is not None
+        return driver.application
+
+    def close(self, reason: str) -> None:
+        """End everything at once, with a goodbye. Idempotent."""
+        for service in list(self._services.values()):
+            self.stop_serving(service)
+        for driver in list(self._drivers):
+            driver.abort(reason)
+        self._close_if_unused()
 
     # What the socket reports
 
@@ -113,10 +170,15 @@ class Endpoint:
                     stop += size
                 part = data if stop - start >= end else data[start:stop]
                 start = stop
-                driver = self._routes.get(cid) or self._unknown(part[:size], cid, addr, local_ip)
+                driver = self._routes.get(cid)
+                if driver is None:
+                    if part[0] < _QUIC:
+                        self._pass_by(part, size, addr, local_ip)
+                        continue
+                    driver = self._unknown(part[:size], cid, addr, local_ip)
                 if driver is not None:
                     driver.receive(part, size, addr, local_ip, now)
-                    if driver in self._half_open and not driver.engine.has_begun:
+                    if driver in self._handshakes and not driver.engine.has_begun:
                         driver.drop()  # at once: it must not count for the rest of the batch
                         self._admission.distrust(now)
                     else:
@@ -129,6 +191,15 @@ class Endpoint:
         waiting, self._blocked = self._blocked, None
         for driver in waiting or ():
             driver.process()
+
+    def lost(self, error: Exception) -> None:
+        """See `DatagramReceiver`."""
+        services = list(self._services.values())
+        for driver in list(self._drivers):
+            driver.drop(f"the socket has broken: {error}")
+        self.close("the socket has broken")
+        for service in services:
+            service.died(error)
 
     # What drivers ask
 
@@ -164,25 +235,15 @@ class Endpoint:
 
     def established(self, driver: Driver) -> None:
         """Both sides of `driver` have accepted each other."""
-        if self._no_longer_half_open(driver):
-            self._hand_over(driver, self._scopes.pop(driver))
-
-    def _hand_over(self, driver: Driver, scope: Scope) -> None:
-        """Give a finished connection of a peer's to who listens, unless it may not come in."""
-        connection, accept = driver.connection, self._accept
-        assert connection is not None
-        if accept is None:
-            scope.release()
-            driver.abort("the listener was closed")
+        if (handshake := self._handshakes.remove(driver)) is None:
             return
-        try:
-            scope.identified(connection.remote_peer)
-        except Libp2pError as error:
-            scope.release()
-            driver.abort(str(error))
-            accept.connection_failed(connection.local_addr, connection.remote_addr, error)
+        service = handshake.service
+        assert service is not None
+        if self._services.get(service.alpn) is service:
+            service.opened(driver, handshake.scope)
         else:
-            accept.connection_opened(connection, scope)
+            handshake.scope.release()
+            driver.abort("the listener was closed")
 
     def retire(self, driver: Driver, farewell: bytes | None = None) -> None:
         """`driver` has come to its end. `farewell` is the goodbye that was sent last."""
@@ -193,9 +254,10 @@ class Endpoint:
                 del self._by_addr[driver.addr]
         if self._blocked is not None:
             self._blocked.discard(driver)
-        if self._no_longer_half_open(driver):
-            self._scopes.pop(driver).release()
-            self._report_failure(driver)
+        if (handshake := self._handshakes.remove(driver)) is not None:
+            handshake.scope.release()
+            if driver.failure is not None:
+                self._report_failure(self._addrs(driver.addr, driver.local_ip), driver.failure, handshake.service)
         for cid in driver.cids:
             self._routes.pop(cid, None)
         if farewell is not None:
@@ -204,41 +266,26 @@ class Endpoint:
 
     # Inside
 
-    def _add(self, engine: Engine, addr: SocketAddress, direction: Direction) -> Driver:
-        driver = Driver(
-            engine,
-            self,
-            addr,
-            direction=direction,
-            make_connection=self._make_connection,
-            settings=self._settings,
-        )
+    def _add(
+        self, engine: Engine, addr: SocketAddress, direction: Direction, start: Callable[[Driver], Application]
+    ) -> Driver:
+        driver = Driver(engine, self, addr, direction=direction, start=start, settings=self._settings)
         self._drivers.add(driver)
         self._by_addr.setdefault(addr, set()).add(driver)
         self.route(engine.host_cid, driver)
         return driver
 
-    def _make_connection(self, driver: Driver) -> QuicConnection:
-        engine = driver.engine
-        if engine.remote_key is None:
-            raise LocalProtocolError("no connection is handed out before its peer is proven")
-        return QuicConnection(
-            driver,
-            engine,
-            local_peer=self._credentials.peer_id,
-            remote_key=engine.remote_key,
-            local_addr=self._local_addr(driver.addr, driver.local_ip),
-            remote_addr=from_socket(driver.addr),
-            direction=driver.direction,
-        )
-
-    def _local_addr(self, remote: SocketAddress, local_ip: str | None) -> Multiaddr:
+    def local_addr(self, remote: SocketAddress, local_ip: str | None) -> Multiaddr:
+        """Which of our addresses a peer at `remote` sees, by the one that it sends to, where that is known."""
         addr = self.socket.addr
         if local_ip is not None:
             addr = (local_ip, *addr[1:])
             if len(remote) == 4 and local_ip.startswith("fe80:"):
                 addr = (*addr[:3], remote[3])  # both are on one link
         return from_socket(addr)
+
+    def _addrs(self, remote: SocketAddress, local_ip: str | None) -> tuple[Multiaddr, Multiaddr]:
+        return self.local_addr(remote, local_ip), from_socket(remote)
 
     def _send(self, batch: Sequence[bytes], addr: SocketAddress, local_ip: str | None) -> None:
         if not self.socket.send(batch, addr, local_ip) and self._blocked is None:
@@ -252,26 +299,22 @@ class Endpoint:
         elif not data[0] & 0x80:
             decision = self._stray(data, cid, addr)
         else:
-            pending = self._pending_for(addr) if self.is_listening else None
+            pending = self._handshakes.pending_for(addr) if self.is_listening else None
             decision = self._admission.decide(data, addr, pending=pending, now=now)
         if isinstance(decision, Admitted):
-            return self._inbound(decision, addr, local_ip)
+            if (driver := self._inbound(decision, addr, local_ip)) is not None:
+                return driver
+            decision = decision.refuse()
         if decision is not None:
             self._send([decision], addr, local_ip)
         return None
 
-    def _pending_for(self, addr: SocketAddress) -> int:
-        """How many handshakes are unfinished, as far as it matters to `addr`: one that has too many is out of turn."""
-        if self._half_open_from[network(addr)] >= self._settings.max_pending_per_ip:
-            return self._settings.max_pending_inbound
-        return len(self._half_open)
-
-    def _no_longer_half_open(self, driver: Driver) -> bool:
-        if (timer := self._half_open.pop(driver, None)) is None:
-            return False
-        timer.cancel()
-        self._half_open_from -= Counter((network(driver.addr),))
-        return True
+    def _pass_by(self, data: bytes, size: int, addr: SocketAddress, local_ip: str | None) -> None:
+        """Give datagrams that are not QUIC's to who has asked for them."""
+        for start in range(0, len(data), size):
+            kind = next((kind for kind in self._foreign if data[start] in kind.value), None)
+            if kind is not None:
+                self._foreign[kind](data[start : start + size], addr, local_ip)
 
     def _stray(self, data: bytes, cid: bytes, addr: SocketAddress) -> bytes | None:
         """What to answer to a packet of an established connection, which there is not, or not any more. Or the sender
@@ -284,43 +327,50 @@ class Endpoint:
         return self._resets.answer(cid, len(data), self._loop.time())
 
     def _inbound(self, admitted: Admitted, addr: SocketAddress, local_ip: str | None) -> Driver | None:
-        assert self._accept is not None
-        addrs = self._local_addr(addr, local_ip), from_socket(addr)
+        """Begin a handshake, if who listens has room for it."""
+        addrs = self._addrs(addr, local_ip)
         try:
-            scope = self._accept.admit(*addrs)
+            scope = next(iter(self._services.values())).accept.admit(*addrs)
         except Libp2pError as error:
-            self._accept.connection_failed(*addrs, error)
+            self._report_failure(addrs, error, None)
             return None
+        handshake = Handshake(scope)
         engine = Engine(
-            self._credentials.for_listener,
+            self._for_listener,
             self._settings,
             original_destination_cid=admitted.original_cid,
             retry_source_cid=admitted.retry_cid,
             reset_token=self._resets.token,
+            choose=partial(self._choose, handshake),
         )
-        driver = self._add(engine, addr, Direction.INBOUND)
+        driver = self._add(engine, addr, Direction.INBOUND, partial(_start, handshake))
         self.route(admitted.destination_cid, driver)
-        timer = self._loop.call_later(self._settings.handshake_timeout, self._handshake_timed_out, driver)
-        self._half_open[driver] = timer
-        self._scopes[driver] = scope
-        self._half_open_from[network(addr)] += 1
+        handshake.timer = self._loop.call_later(self._settings.handshake_timeout, self._handshake_timed_out, driver)
+        self._handshakes.add(driver, handshake)
         return driver
+
+    def _choose(self, handshake: Handshake, alpn: str) -> Terms | None:
+        handshake.service = self._services.get(alpn)
+        return handshake.service.terms if handshake.service is not None else None
 
     def _handshake_timed_out(self, driver: Driver) -> None:
         driver.abort("the handshake took too long", StageTimeout("QUIC handshake", self._settings.handshake_timeout))
 
-    def _report_failure(self, driver: Driver) -> None:
-        error = driver.failure
-        if self._accept is not None and error is not None:
-            self._accept.connection_failed(
-                self._local_addr(driver.addr, driver.local_ip), from_socket(driver.addr), error
-            )
+    def _report_failure(self, addrs: tuple[Multiaddr, Multiaddr], error: Exception, service: Service | None) -> None:
+        """Tell whom the handshake was for, as long as somebody listens."""
+        if self._services:
+            (service or next(iter(self._services.values()))).accept.connection_failed(*addrs, error)
 
     def _close_if_unused(self) -> None:
-        if not self.is_closed and self._accept is None and not self._drivers:
+        if not self.is_closed and not self._services and not self._drivers:
             self.is_closed = True
             self._farewells.clear()
             self.socket.close()
+
+
+def _start(handshake: Handshake, driver: Driver) -> Application:
+    assert handshake.service is not None
+    return handshake.service.start(driver)
 
 
 def _destination(data: bytes, start: int) -> bytes:

@@ -7,22 +7,38 @@ reset           RESET_STREAM, STOP_SENDING     with the code, which the calls of
 
 from __future__ import annotations
 
+import asyncio
+from abc import abstractmethod
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from ...connection import Direction
 from ...connection.muxed_stream import MuxedStream
+from ...connection.streamed import StreamedConnection
 from ...errors import StreamReset
+from .engine import Lane
 
-if TYPE_CHECKING:
-    from .connection import QuicConnection
-    from .engine import Lane
+
+class QuicStreams(StreamedConnection["QuicStream"]):
+    """What a stream asks of its connection, besides what all streams do."""
+
+    @property
+    @abstractmethod
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The one that the connection lives on."""
+
+    @abstractmethod
+    def abandon(self, stream: QuicStream) -> None:
+        """Nobody reads the stream any more: what has arrived is dropped, and the peer asked for no more."""
+
+    @abstractmethod
+    def forsaken(self, lane: Lane) -> None:
+        """Nobody holds the ended stream any more: what was not read of it must not hold the connection's window."""
 
 
 class QuicStream(MuxedStream):
     """A stream of a `QuicConnection`."""
 
-    def __init__(self, lane: Lane, connection: QuicConnection, direction: Direction) -> None:
+    def __init__(self, lane: Lane, connection: QuicStreams, direction: Direction) -> None:
         super().__init__(lane.id, connection, direction, to_the_end=True)
         self.lane = lane
         self._quic = connection

@@ -19,7 +19,8 @@ that adds to the one before:
 """
 
 from .engine import Engine
+from .handshake import Terms
 from .initial import is_readable, refusal
 from .lane import Lane
 
-__all__ = ["Engine", "Lane", "is_readable", "refusal"]
+__all__ = ["Engine", "Lane", "Terms", "is_readable", "refusal"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, TypedDict, Unpack
@@ -21,6 +22,8 @@ from aioquic.quic.connection import QuicConnection, QuicConnectionError
 from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, pull_quic_transport_parameters
 from aioquic.quic.recovery import QuicPacketSpace
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.x509 import Certificate
 
 from ....errors import HandshakeError, PeerIdMismatch
 from ....identity import PeerId, PublicKey
@@ -42,6 +45,18 @@ quic_connection.EPOCHS = cache(quic_connection.EPOCHS)
 logging.getLogger("quic").addHandler(logging.NullHandler())  # aioquic warns of what peers do: for who asks to hear it
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Terms:
+    """How a listener's handshake is done for one protocol (ALPN)."""
+
+    certificate: Certificate
+    """What the dialer is shown."""
+    certificate_key: EllipticCurvePrivateKey
+    """The certificate's. On one socket all are of one curve: what the dialer can verify is decided before the ALPN."""
+    demands_certificate: bool = True
+    """Whether the dialer must show a libp2p certificate, too. Without one nothing is known of who it is."""
+
+
 class Origin(TypedDict, total=False):
     """Where a connection comes from."""
 
@@ -51,6 +66,8 @@ class Origin(TypedDict, total=False):
     """Of a listener: the connection id that the dialer made up,"""
     retry_source_cid: bytes | None
     """and the one that it was told by a Retry."""
+    choose: Callable[[str], Terms | None]
+    """By which terms the dialer's protocol is spoken, as it is chosen from the configuration's; None: not any more."""
     reset_token: Callable[[bytes], bytes]
     """The stateless reset token of a connection id that we issue."""
 
@@ -72,6 +89,7 @@ class HandshakeEngine(QuicConnection):
         self.path_mtu = PathMtu(INITIAL_DATAGRAM_SIZE, settings.max_datagram_size)
         self._settings = settings
         self._expected_peer = origin.get("expected_peer")
+        self._choose = origin.get("choose")
         self._reset_token = origin.get("reset_token")
         self._give_reset_tokens(0)
         self._now = 0.0
@@ -141,6 +159,16 @@ class HandshakeEngine(QuicConnection):
         context._check_certificate_verify_signature = check  # type: ignore[method-assign]
         context._server_handle_certificate = take_client  # type: ignore[method-assign, assignment]
         context.handle_message = take  # type: ignore[method-assign, assignment]
+
+    def _alpn_handler(self, alpn_protocol: str) -> None:
+        """A listener has read the dialer's hello, and answers it next."""
+        if self._choose is not None:
+            terms = self._choose(alpn_protocol)
+            if terms is None:
+                raise tls.AlertNoApplicationProtocol(f"{alpn_protocol} is not spoken here any more")
+            self.tls.certificate, self.tls.certificate_private_key = terms.certificate, terms.certificate_key
+            self.tls._request_client_certificate = terms.demands_certificate
+        super()._alpn_handler(alpn_protocol)
 
     def _judge(self, chain: list[bytes]) -> PublicKey:
         """The identity key of a peer that shows `chain`, before aioquic parses it or computes anything with its key."""

@@ -1,0 +1,63 @@
+"""The inbound handshakes under way at one socket: how long each may take, what it has been granted, whose it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+
+from ...connection import Scope
+from .address import network
+from .config import QuicConfig
+from .datagrams import SocketAddress
+from .driver import Driver
+from .service import Service
+
+
+class Handshake:
+    """One that a dialer has begun."""
+
+    def __init__(self, scope: Scope, timer: asyncio.TimerHandle | None = None) -> None:
+        self.scope = scope
+        """What `Accept` has granted; released by who removes the handshake, or handed on."""
+        self.service: Service | None = None
+        """What the dialer asks for; None until it has said so."""
+        self.timer = timer
+
+
+class Handshakes:
+    """Those of one socket, and how many of them come from where."""
+
+    def __init__(self, settings: QuicConfig) -> None:
+        self._settings = settings
+        self._by_driver: dict[Driver, Handshake] = {}
+        self._from: Counter[bytes] = Counter()
+
+    def __contains__(self, driver: Driver) -> bool:
+        return driver in self._by_driver
+
+    def __len__(self) -> int:
+        return len(self._by_driver)
+
+    def __iter__(self) -> Iterator[tuple[Driver, Handshake]]:
+        return iter(list(self._by_driver.items()))
+
+    def add(self, driver: Driver, handshake: Handshake) -> None:
+        """`driver` runs this handshake."""
+        self._by_driver[driver] = handshake
+        self._from[network(driver.addr)] += 1
+
+    def remove(self, driver: Driver) -> Handshake | None:
+        """It is over, or was none."""
+        if (handshake := self._by_driver.pop(driver, None)) is None:
+            return None
+        if handshake.timer is not None:
+            handshake.timer.cancel()
+        self._from -= Counter((network(driver.addr),))
+        return handshake
+
+    def pending_for(self, addr: SocketAddress) -> int:
+        """How many are under way, as far as it matters to `addr`: who has too many of them is out of turn."""
+        if self._from[network(addr)] >= self._settings.max_pending_per_ip:
+            return self._settings.max_pending_inbound
+        return len(self._by_driver)
