@@ -899,6 +899,8 @@ async def test_streams_that_nobody_holds_give_their_window_back() -> None:
             await theirs.close_write()
             await asyncio.sleep(0.5)
             del ours, theirs
+            near.over.clear()
+            far.over.clear()
             gc.collect()
         engine = dialed._engine
         await asyncio.sleep(0)
