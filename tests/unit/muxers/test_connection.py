@@ -17,7 +17,8 @@ from libp2p.muxers.yamux import Yamux
 from libp2p.muxers.yamux.core import YamuxConfig
 from libp2p.muxers.yamux.wire import DATA, GO_AWAY, HEADER, PING, WINDOW_UPDATE, Flag
 from libp2p.testing.conformance.channel import clear_channels
-from libp2p.testing.conformance.connections import Side, connect_by
+from libp2p.testing.conformance.connections import Side
+from libp2p.testing.conformance.muxers import connect_by
 from libp2p.transports.memory import MemoryConnection, pipe
 
 KEYS = PrivateKey.generate(), PrivateKey.generate()

@@ -8,7 +8,8 @@ no time on a virtual-time loop (`libp2p.testing.loop.run`), and little on a real
 """
 
 from .byte_streams import ByteStreamSuite
-from .connections import ConnectionSuite, MuxerSuite
+from .connections import ConnectionSuite
+from .muxers import MuxerSuite
 from .raw_connections import RawConnectionSuite
 from .record_stores import RecordStoreSuite
 from .security import SecurityProtocolSuite

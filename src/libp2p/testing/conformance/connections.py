@@ -1,4 +1,4 @@
-"""What every connection with streams does: `ConnectionSuite` for all, `MuxerSuite` for those that a muxer makes."""
+"""What every connection with streams does: `ConnectionSuite`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from ...connection import Connection, Direction, Muxer, RawConnection, Stream
+from ...connection import Connection, Direction, Stream
 from ...errors import ConnectionClosed, StreamReset
-from ...identity import PrivateKey
-from ...transports.memory import pipe
-from .channel import clear_channels
-from .tools import ENDED, HELD, cancel, ends, is_held, pattern, raises, started
+from .tools import cancel, ends, is_held, pattern, raises, started
 
 
 class Side:
@@ -343,64 +340,3 @@ class ConnectionSuite:
             await ends(one.connection.wait_closed())
             await ends(one.connection.close())
         await self.cleanup()
-
-
-class MuxerSuite(ConnectionSuite):
-    """Tests of a `Muxer`, over an unencrypted channel within the process. `muxer` makes one."""
-
-    def muxer(self) -> Muxer:
-        """The muxer to test."""
-        raise NotImplementedError
-
-    async def make(self) -> tuple[Connection, Connection]:
-        self.raw = pipe()
-        return connect_by(self.muxer(), self.raw)
-
-    async def test_loss_of_the_channel_ends_all_calls(self) -> None:
-        async with self.sides() as (dialer, listener):
-            calls: list[asyncio.Task[object]] = []
-            for _ in range(10):
-                ours, theirs = await dialer.stream_to(listener)
-                calls.append(asyncio.ensure_future(ours.read(1)))
-                calls.append(asyncio.ensure_future(theirs.readexactly(5)))
-            calls.append(asyncio.ensure_future((await dialer.stream_to(listener))[0].write(bytes(self.max_buffered))))
-            calls.append(asyncio.ensure_future(dialer.connection.wait_closed()))
-            assert await is_held(calls[-1])
-            self.raw[0].abort(ConnectionResetError("the cable was pulled"))
-            *streams, waiting = calls
-            for call in streams:
-                with raises(ConnectionClosed):
-                    await ends(call)
-            await ends(waiting)
-            await ends(listener.connection.wait_closed())
-            assert not dialer.connection.streams
-            assert not listener.connection.streams
-
-    async def test_the_end_of_the_channel_without_a_goodbye_is_noticed(self) -> None:
-        async with self.sides() as (dialer, listener):
-            ours, _ = await dialer.stream_to(listener)
-            await ends(self.raw[1].close())
-            with raises(ConnectionClosed):
-                await ends(ours.read())
-
-    async def test_garbage_closes_the_connection(self) -> None:
-        left, right = pipe()
-        dialer, listener = clear_channels(left, right, *_KEYS)
-        connection = self.muxer().connect(listener, Direction.INBOUND)
-        side = Side(connection)
-        dialer.send((b"\xff" * 4096,))
-        reason = await ends(connection.wait_closed())
-        assert reason.by == "local"
-        assert side.closed == [reason]
-        await asyncio.sleep(HELD)
-        with raises(*ENDED):
-            await ends(dialer.write(b"\xff"))
-
-
-_KEYS = PrivateKey.generate(), PrivateKey.generate()
-
-
-def connect_by(muxer: Muxer, raw: tuple[RawConnection, RawConnection]) -> tuple[Connection, Connection]:
-    """The two ends of a connection that `muxer` makes, unencrypted, over `raw`."""
-    dialer, listener = clear_channels(*raw, *_KEYS)
-    return muxer.connect(dialer, Direction.OUTBOUND), muxer.connect(listener, Direction.INBOUND)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from ...connection import Connection, Muxer, Stream
 from ...transports.memory import pipe
 from .byte_streams import ByteStreamSuite
-from .connections import Side, connect_by
+from .connections import Side
+from .muxers import connect_by
 from .tools import ends
 
 
