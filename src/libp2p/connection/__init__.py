@@ -17,6 +17,7 @@ Rules:
 - Everything that ends says why: `Connection.close_reason`, `StreamReset.code`.
 """
 
+from .over_stream import OverStream
 from .raw import LayeredConnection, RawConnection, SecureChannel, SecurityProtocol
 from .service import Handler, Match, Service, ServiceHost, Target
 from .streams import Connection, Direction, MemoryLimitReached, Muxer, Role, Stream, StreamErrorCode
@@ -45,6 +46,7 @@ __all__ = [
     "Match",
     "MemoryLimitReached",
     "Muxer",
+    "OverStream",
     "RawConnection",
     "Role",
     "Scope",

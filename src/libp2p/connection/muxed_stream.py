@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import BusyResource, InvalidInput, StreamClosed, StreamReset, copy_of
-from ..io import Buffer
+from ..io import Buffer, ReceiveBuffer
 from .streams import Direction, Stream, StreamErrorCode
 
 if TYPE_CHECKING:
     from .streamed import StreamedConnection
+
+
+class Taker(Protocol):
+    """Who is given a stream's bytes as they come, in place of a task that reads."""
+
+    def arrived(self) -> None:
+        """There is something to take, or the peer's direction has ended."""
+
+    def lost(self, error: Exception) -> None:
+        """Both directions are over."""
+
 
 MAX_DISCARDED = 128 * 1024
 """Bytes that a peer may go on sending on a stream that we closed; then the stream is reset, so that its writer
@@ -31,6 +42,7 @@ class MuxedStream(Stream):
         self._window: asyncio.Future[None] | None = None  # what a writer waits for while the peer's window is shut
         self._write_error: Exception | None = None
         self._read_ended = False  # the peer's direction is over
+        self._taker: Taker | None = None
         self._discarded: int | None = None  # bytes dropped since close(); None before it
 
     async def write(self, data: Buffer) -> None:
@@ -57,6 +69,14 @@ class MuxedStream(Stream):
         finally:
             self._writing = False
 
+    def try_write(self, data: memoryview) -> int:
+        """Send as much of `data`, memory that does not change, as may be sent without waiting; how much that was."""
+        if self._writing or self._write_error is not None:
+            return 0
+        sent = self._muxed.try_send(self, data)
+        self.bytes_written += sent
+        return sent
+
     async def close_write(self) -> None:
         if self._write_error is None:
             self._write_error = StreamClosed("the stream was closed for writing")
@@ -76,6 +96,18 @@ class MuxedStream(Stream):
             raise InvalidInput(f"a stream error code has 32 bits, {code} does not fit")
         self._muxed.reset(self, code)
         self._incoming.discard()
+
+    # Called by a raw connection over this stream
+
+    def divert(self, taker: Taker) -> None:
+        """No task reads any more: `taker` is told, and takes from `diverted`."""
+        self._taker = taker
+        self._incoming.on_arrival = taker.arrived
+
+    @property
+    def diverted(self) -> ReceiveBuffer:
+        """What has arrived for the taker."""
+        return self._incoming
 
     # Called by the connection
 
@@ -133,6 +165,8 @@ class MuxedStream(Stream):
         voids = isinstance(error, StreamReset) and (error.code != StreamErrorCode.NONE or error.by == "local")
         self._incoming.set_error(error, instead_of_end=voids)
         self._end_write()
+        if self._taker is not None:
+            self._taker.lost(error)
 
     def _end_write(self) -> None:
         """A write that waits, for the peer's window or its turn, ends by the error."""

@@ -182,6 +182,10 @@ class StreamedConnection(Connection, Generic[S]):
         """
 
     @abstractmethod
+    def try_send(self, stream: S, data: memoryview) -> int:
+        """`send`, but nothing is sent where that would have to wait for a turn."""
+
+    @abstractmethod
     def dismiss(self, stream: S) -> None:
         """The stream's writer, if it waits for its turn, has nothing to send any more."""
 

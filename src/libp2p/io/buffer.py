@@ -60,6 +60,7 @@ class ReceiveBuffer:
         "_to_the_end",
         "_unreported",
         "_waiter",
+        "on_arrival",
         "received",
     )
 
@@ -78,6 +79,8 @@ class ReceiveBuffer:
         self._eof = False
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self.on_arrival: Callable[[], None] | None = None
+        """Called when there is something to take, or nothing more will come, where no task waits for that."""
         self.received = 0
         """Bytes that were fed, in all."""
         self._on_consumed = on_consumed
@@ -104,6 +107,11 @@ class ReceiveBuffer:
     def ended(self) -> bool:
         """Whether nothing more will arrive, by its end or an error."""
         return self._eof or self._error is not None
+
+    @property
+    def error(self) -> Exception | None:
+        """What ended the stream, if that was no end in order."""
+        return self._error
 
     @property
     def unclaimed(self) -> int:
@@ -244,6 +252,10 @@ class ReceiveBuffer:
         self._take(length)
         return True
 
+    def take_some(self) -> bytes:
+        """What is best taken in one piece of that which is buffered, at once."""
+        return self._take(min(self._size, self._handy()))
+
     def take_all(self) -> bytes:
         """Everything that is buffered, at once."""
         return self._take(self._size)
@@ -263,8 +275,11 @@ class ReceiveBuffer:
                 self._waiter = None
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._waiter is not None:
+            if not self._waiter.done():
+                self._waiter.set_result(None)
+        elif self.on_arrival is not None:
+            self.on_arrival()
 
     def _credit(self, upto: int) -> None:
         """Count the first `upto` bytes as consumed, as far as they were not yet."""

@@ -20,6 +20,11 @@ class WriteGate:
         self._error: Exception | None = None
         self._waiting: list[tuple[object, asyncio.Future[None]]] = []  # mostly empty: a deque takes 760 bytes then
 
+    @property
+    def is_free(self) -> bool:
+        """Whether a writer could pass without waiting."""
+        return not self.paused and not self._waiting and self._error is None
+
     async def wait(self, writer: object = None) -> None:
         """Return when it is this writer's turn, or when `writer` is dismissed. Raises what `fail` was called with."""
         if self._error is not None:

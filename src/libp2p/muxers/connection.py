@@ -139,14 +139,20 @@ class MuxedConnection(StreamedConnection[FramedStream]):
         try:
             if not stream.is_writable:
                 return 0  # closed or reset while it waited; the stream knows the error
-            sent = self._session.send(stream.substream, data[: self._turn])
-            if self._session.unsent >= self._turn:
-                self._flush()
-            else:
-                self._schedule_flush()
-            return sent
+            return self._send(stream, data)
         finally:
             self._gate.passed()
+
+    def try_send(self, stream: FramedStream, data: memoryview) -> int:
+        return self._send(stream, data) if self._gate.is_free else 0
+
+    def _send(self, stream: FramedStream, data: memoryview) -> int:
+        sent = self._session.send(stream.substream, data[: self._turn])
+        if self._session.unsent >= self._turn:
+            self._flush()
+        else:
+            self._schedule_flush()
+        return sent
 
     def dismiss(self, stream: FramedStream) -> None:
         self._gate.dismiss(stream)

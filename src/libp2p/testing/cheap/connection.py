@@ -177,16 +177,22 @@ class CheapConnection(StreamedConnection[CheapStream]):
     async def send(self, stream: CheapStream, data: memoryview) -> int:
         await self._gate.wait(stream)
         try:
-            size = min(len(data), stream.room, _TURN)
-            if not size or not stream.is_writable:
-                return 0
-            stream.room -= size
-            self._carry(_FRAME + size, partial(stream.arrive_data, bytes(data[:size])))
-            if self._carry.road.link.bandwidth is not None:
-                self._hold_writers()
-            return size
+            return self._send(stream, data)
         finally:
             self._gate.passed()
+
+    def try_send(self, stream: CheapStream, data: memoryview) -> int:
+        return self._send(stream, data) if self._gate.is_free else 0
+
+    def _send(self, stream: CheapStream, data: memoryview) -> int:
+        size = min(len(data), stream.room, _TURN)
+        if not size or not stream.is_writable:
+            return 0
+        stream.room -= size
+        self._carry(_FRAME + size, partial(stream.arrive_data, bytes(data[:size])))
+        if self._carry.road.link.bandwidth is not None:
+            self._hold_writers()
+        return size
 
     def dismiss(self, stream: CheapStream) -> None:
         self._gate.dismiss(stream)

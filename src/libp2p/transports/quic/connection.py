@@ -76,6 +76,9 @@ class QuicConnection(QuicStreams):
     # What streams call
 
     async def send(self, stream: QuicStream, data: memoryview) -> int:
+        return self.try_send(stream, data)
+
+    def try_send(self, stream: QuicStream, data: memoryview) -> int:
         room = _HIGH_WATER - stream.lane.unsent
         if room <= 0:
             self._held.add(stream)
