@@ -12,7 +12,9 @@ router says of a peer is proven before a connection to it is.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -46,7 +48,11 @@ class PeerRouting(Protocol):
     """Finds the addresses of peers."""
 
     async def find_peer(self, peer: PeerId) -> PeerInfo:
-        """Where `peer` is, one address at least. Raises `RoutingError` where it is not found."""
+        """Where `peer` is, one address at least. Raises `RoutingError` where it is not found.
+
+        A router that knows how far away its sources are puts the addresses into the peer store itself; of one that does
+        not the host takes public addresses only.
+        """
         ...
 
 
@@ -89,3 +95,21 @@ class Discovery(Protocol):
         `ContentRouting.find_providers`.
         """
         ...
+
+
+_UNROUTED: ContextVar[bool] = ContextVar("unrouted", default=False)
+
+
+@contextmanager
+def unrouted() -> Iterator[None]:
+    """Within it `host.connect` asks no router: for routers themselves, whose dials must not ask them again."""
+    token = _UNROUTED.set(True)
+    try:
+        yield
+    finally:
+        _UNROUTED.reset(token)
+
+
+def is_unrouted() -> bool:
+    """Whether this is within `unrouted`."""
+    return _UNROUTED.get()

@@ -23,6 +23,7 @@ from ..identity import PeerId, PrivateKey
 from ..io import TaskSupervisor
 from ..multiaddr import Multiaddr
 from ..peerstore import PeerStore
+from ..routing import PeerRouting
 from .streams import Connection, Stream
 
 E = TypeVar("E")
@@ -70,6 +71,8 @@ class ServiceHost(Protocol):
     def handle(self, *protocols: str, match: Match | None = None) -> Callable[[Handler], Handler]: ...
 
     def remove_handler(self, *protocols: str, handler: Handler | None = None) -> None: ...
+
+    def add_router(self, router: PeerRouting) -> Callable[[], None]: ...
 
     async def connect(self, target: Target) -> Connection: ...
 

@@ -23,13 +23,14 @@ from ..connection import (
     Transport,
     TransportContext,
 )
-from ..errors import ConnectionClosed, Libp2pError, ProtocolNotSupported
+from ..errors import ConnectionClosed, DialError, Libp2pError, ProtocolNotSupported
 from ..events import EventBus
 from ..identity import PeerId, PrivateKey
 from ..io import TaskSupervisor, time_limit
 from ..multiaddr import Multiaddr, Resolver
 from ..muxers.yamux import Yamux
 from ..peerstore import MemoryPeerStore, PeerStore
+from ..routing import PeerRouting, is_unrouted
 from ..security.noise import Noise
 from ..security.pnet import PrivateNetwork
 from ..security.tls import Tls
@@ -46,6 +47,7 @@ from .events import ProtocolsChanged
 from .handlers import HandlerTable
 from .identify import Identify, IdentifyConfig
 from .ping import PingConfig, PingService
+from .routing import Routers
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +58,8 @@ class HostConfig:
 
     negotiation_timeout: float = 10.0
     """Seconds for agreeing on the protocol of a stream. An open stream has no time limit."""
+    routing_timeout: float = 60.0
+    """Seconds for finding a peer through routers, and connecting to it."""
     upgrader: UpgraderConfig = field(default_factory=UpgraderConfig)
     addrs: AddrsConfig = field(default_factory=AddrsConfig)
     swarm: SwarmConfig = field(default_factory=SwarmConfig)
@@ -113,6 +117,7 @@ class Host:
         self.own_addrs = OwnAddrs(self.id, self.events, lambda: self.swarm.listen_addrs, self.config.addrs)
         self.events.on(ListenAddrAdded, lambda _: self.own_addrs.refresh())
         self.events.on(ListenAddrRemoved, lambda _: self.own_addrs.refresh())
+        self._routers = Routers(self.peerstore, self.swarm.connect, self.config.routing_timeout)
         self.identify = Identify(self, self.config.identify)
         self.ping = PingService(self, self.config.ping)
         self._services: tuple[Service, ...] = (self.identify, self.ping)
@@ -201,17 +206,27 @@ class Host:
         """Run `work` in the background until the host closes; None where it is closed already."""
         return self._tasks.spawn(work, name=name)
 
+    def add_router(self, router: PeerRouting) -> Callable[[], None]:
+        """Ask `router` where peers are whom no known address leads to. Returns the function that ends this."""
+        return self._routers.add(router)
+
     # Talking
 
     async def connect(self, target: Target) -> Connection:
-        """An open connection to `target`: one that there is, else a new one. Raises `DialError`, `LimitExceeded`, and
-        `InvalidMultiaddr` or `InvalidPeerId` for malformed text.
+        """An open connection to `target`: one that there is, else a new one. Where a peer is named to whom no known
+        address leads, the routers are asked. Raises `DialError`, `LimitExceeded`, and `InvalidMultiaddr` or
+        `InvalidPeerId` for malformed text.
         """
         self.swarm.check_process()
         if isinstance(target, Connection):
             return target
         peer, addrs = _whom(target)
-        return await self.swarm.connect(peer, addrs)
+        try:
+            return await self.swarm.connect(peer, addrs)
+        except DialError as error:
+            if peer is None or addrs or peer == self.id or not self._routers or is_unrouted():
+                raise
+            return await self._routers.connect(peer, error)
 
     async def new_stream(self, target: Target, *protocols: str) -> Stream:
         """Open a stream to `target` and offer it `protocols`, the best first; the peer takes the first that it

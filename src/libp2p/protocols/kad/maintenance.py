@@ -19,6 +19,7 @@ from ...errors import Libp2pError
 from ...host.identify import IdentifyInfo, PeerIdentified, PeerUpdated
 from ...identity import PeerId
 from ...multiaddr import Multiaddr
+from ...routing import unrouted
 from .diversity import group_of
 from .keys import key_near, peer_position
 from .node import Node
@@ -106,7 +107,8 @@ class Maintenance:
 
         async def ask(address: Multiaddr | str) -> None:
             try:
-                connection = await self._node.host.connect(address)
+                with unrouted():
+                    connection = await self._node.host.connect(address)
             except (Libp2pError, OSError) as error:
                 logger.debug("bootstrap peer %s was not reached: %s", address, error)
                 return

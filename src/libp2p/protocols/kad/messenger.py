@@ -30,6 +30,7 @@ from ...identity import PeerId
 from ...io import time_limit
 from ...multiaddr import Multiaddr, Reach
 from ...peerstore import TEMP_ADDR_TTL
+from ...routing import unrouted
 from ...varint import decode_varint, encode_varint
 from .config import KadConfig
 from .request_time import RequestTime
@@ -152,7 +153,8 @@ class Messenger:
             self._host.peerstore.add_addrs(peer, one.addrs, TEMP_ADDR_TTL, told=one.reach)
         if not self._host.peerstore.addrs(peer):
             raise DialError(peer, {})
-        connection = await self._host.connect(peer)
+        with unrouted():  # a dead peer is no reason for another lookup
+            connection = await self._host.connect(peer)
         self._opened.setdefault(connection, None)
         return connection
 

@@ -8,7 +8,8 @@
 
 Rules:
 - A client asks, a server answers as well. Only servers announce the protocol, so only they come into tables. In mode
-  `AUTO` a peer serves while it listens on an address that its network can reach: a public one in a WAN, any in a LAN.
+  `AUTO` a peer serves while strangers can dial it, as AutoNAT says; before it does, while it listens on a public
+  address; in a LAN always.
 - Everything is bounded: `KadConfig` says how.
 """
 
@@ -24,12 +25,13 @@ from typing import Any
 from ...cid import Cid
 from ...connection import Service, ServiceHost
 from ...errors import RoutingError
+from ...host.events import AddrsChanged, Reachability, ReachabilityChanged
 from ...host.identify import PeerIdentified, PeerUpdated
 from ...identity import PeerId
 from ...multiaddr import Reach, is_relayed, reach_of
 from ...records import ipns
 from ...routing import PeerInfo
-from ...swarm.events import ConnectionLost, ListenAddrAdded, ListenAddrRemoved
+from ...swarm.events import ConnectionLost
 from .config import KadConfig, Mode
 from .keys import peer_position
 from .maintenance import Maintenance
@@ -77,6 +79,7 @@ class KadDht(Service):
         self._reprovider = Reprovider(self._node, self._providers)
         self._values = Values(self._node, self._spawn)
         self._serving = False
+        self._reachability = Reachability.UNKNOWN
 
     # The service
 
@@ -87,9 +90,10 @@ class KadDht(Service):
         self.follow(PeerIdentified, self._maintenance.identified)
         self.follow(PeerUpdated, self._maintenance.identified)
         self.follow(ConnectionLost, lambda event: node.messenger.lost(event.connection))
-        self.follow(ListenAddrAdded, lambda _: self._follow_mode())
-        self.follow(ListenAddrRemoved, lambda _: self._follow_mode())
+        self.follow(AddrsChanged, lambda _: self._follow_mode())
+        self.follow(ReachabilityChanged, self._reachability_changed)
         self._follow_mode()
+        self._undo.append(self.host.add_router(self))
         self._spawn(self._maintenance.run(), "maintenance")
         self._spawn(self._reprovider.run(), "announcing again")
         self._spawn(self._every(self.config.expire_interval, self._expire), "expiring")
@@ -97,7 +101,6 @@ class KadDht(Service):
 
     async def close(self) -> None:
         try:
-            self._serve_requests(False)
             await super().close()
         finally:
             try:
@@ -228,11 +231,17 @@ class KadDht(Service):
         self._serve_requests(mode is Mode.SERVER or (mode is Mode.AUTO and self._is_reachable()))
 
     def _is_reachable(self) -> bool:
-        """Whether we listen where our network can reach us."""
-        direct = [addr for addr in self.host.listen_addrs if not is_relayed(addr)]
+        """Whether our network can reach us: as AutoNAT has found out, else by where we listen."""
+        direct = [addr for addr in self.host.addrs if not is_relayed(addr)]
         if self.config.scope is Scope.LAN:
             return any(self.config.scope.contains(addr) for addr in direct)
+        if self._reachability is not Reachability.UNKNOWN:
+            return self._reachability is Reachability.PUBLIC
         return any(reach_of(addr) is Reach.PUBLIC for addr in direct)
+
+    def _reachability_changed(self, event: ReachabilityChanged) -> None:
+        self._reachability = event.reachability
+        self._follow_mode()
 
     def _serve_requests(self, serve: bool) -> None:
         """Begin or end to answer; identify tells connected peers."""
@@ -240,7 +249,7 @@ class KadDht(Service):
             return
         self._serving = serve
         if serve:
-            self.host.handle(self.config.protocol)(self._node.server.handle)
+            self.serve([self.config.protocol], self._node.server.handle)
         else:
             self.host.remove_handler(self.config.protocol)
 

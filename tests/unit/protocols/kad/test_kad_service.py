@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from libp2p.cid import Cid
-from libp2p.errors import InvalidRecord, RoutingError
+from libp2p.errors import DialError, InvalidRecord, RoutingError
 from libp2p.host import Host
+from libp2p.host.events import Reachability, ReachabilityChanged
 from libp2p.identity import KeyType, PrivateKey
 from libp2p.multiaddr import Multiaddr
 from libp2p.protocols.kad import KadConfig, KadDht, LookupProgress, Mode, Scope, SqliteRecordStore
@@ -216,6 +217,22 @@ async def test_auto_follows_the_addresses(nodes: Nodes, config: KadConfig) -> No
             await host.swarm.listen(Multiaddr("/ip4/1.2.3.5/tcp/2"))
             assert dht.is_server
             assert config.protocol in host.protocols
+            for reachability in (Reachability.PRIVATE, Reachability.PUBLIC):
+                host.events.emit(ReachabilityChanged(reachability))
+                assert dht.is_server is (reachability is Reachability.PUBLIC)
+        assert config.protocol not in host.protocols
+
+
+async def test_the_host_finds_peers_through_it(nodes: Nodes) -> None:
+    async with nodes(6) as network:
+        (seeker, _), (target, _) = network.made[0], network.made[5]
+        for connection in seeker.connections_to(target.id):
+            await connection.close()
+        seeker.peerstore.remove(target.id)
+        stream = await seeker.new_stream(target.id, "/ipfs/ping/1.0.0")
+        assert await stream.agreed()
+        with pytest.raises(DialError, match="was not found"):
+            await seeker.connect(PrivateKey.generate().peer_id)
 
 
 async def test_a_server_that_stops_serving_leaves_tables(nodes: Nodes) -> None:
