@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..errors import BusyResource, InvalidInput, StreamClosed, StreamReset, copy_of
+from ..errors import BusyResource, ConnectionClosed, IncompleteRead, InvalidInput, StreamClosed, StreamReset, copy_of
 from ..io import Buffer, ReceiveBuffer
 from .streams import Direction, Stream, StreamErrorCode
 
@@ -62,9 +62,10 @@ class MuxedStream(Stream):
                 if not sent and self._write_error is None:
                     await self._window_opened()
         except StreamReset:
-            if self._agreement is not None and self._incoming.available:
-                with suppress(BusyResource):  # a task that reads is told the same
-                    await self.agreed()  # the peer may have said why: it does not support the protocol
+            if self._agreement is not None:
+                # The peer says why, or is about to: it does not support the protocol. Who reads is told the same.
+                with suppress(BusyResource, IncompleteRead, StreamReset, ConnectionClosed):
+                    await self.agreed()
             raise
         finally:
             self._writing = False

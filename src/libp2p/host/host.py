@@ -281,6 +281,10 @@ class Host:
             handler = self._handlers.find(stream.protocol)
             if handler is None:
                 raise ProtocolNotSupported([stream.protocol])
+        except multistream.Refused as error:
+            logger.debug("%r: %s", stream, error)
+            await stream.close()  # a reset could overtake our answer
+            return
         except Libp2pError as error:
             logger.debug("%r: no protocol agreed: %s", stream, error)
             stream.reset(StreamErrorCode.PROTOCOL_NEGOTIATION_FAILED)
@@ -290,7 +294,7 @@ class Host:
             raise
         except Exception:
             logger.exception("%r: a match function failed", stream)
-            stream.reset(StreamErrorCode.PROTOCOL_NEGOTIATION_FAILED)
+            stream.reset()
             return
         self.events.emit(StreamOpened(stream))
         await self._run(handler, stream)

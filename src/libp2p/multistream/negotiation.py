@@ -5,6 +5,8 @@ Rules:
   simultaneously, without waiting to receive data from the other side."
 - The listener's header waits for the dialer's: it goes out with the first answer where the proposal is there already,
   else at once, for a dialer that waits for it. go-libp2p sends it even earlier, rust-libp2p and js-libp2p do as here.
+- While an answer is awaited a reset by the code of a failed negotiation is a refusal: go-libp2p resets behind its
+  "na", and where frames overtake each other the reset comes first, or alone.
 - No byte behind the agreement is taken from the reader, and cancelling takes nothing either.
 """
 
@@ -14,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ..connection import StreamErrorCode
 from ..errors import (
     IncompleteRead,
     InvalidInput,
@@ -50,6 +53,10 @@ Write = Callable[[Buffer], Awaitable[None]]
 """Sends bytes: `stream.write`."""
 
 
+class Refused(RemoteProtocolError):
+    """A dialer was told that its proposal is not supported, and has made no other."""
+
+
 async def select(reader: ReceiveBuffer, write: Write, protocols: Sequence[str], *, peer: PeerId | None = None) -> str:
     """Propose `protocols`, best first, one after the other; return the one that the listener agrees to.
 
@@ -60,17 +67,27 @@ async def select(reader: ReceiveBuffer, write: Write, protocols: Sequence[str], 
     if not proposals:
         raise InvalidInput("no protocol to propose")
     parser = MessageParser()
-    await write(HEADER_MESSAGE + proposals[0])
-    await _read_header(reader, parser)
-    for index, protocol in enumerate(protocols):
-        if index:
-            await write(proposals[index])
-        answer = await _read_message(reader, parser)
-        if answer == protocol:
-            return protocol
-        if answer != NOT_AVAILABLE:
-            raise unexpected(answer, protocol)
+    try:
+        await write(HEADER_MESSAGE + proposals[0])
+        await _read_header(reader, parser)
+        for index, protocol in enumerate(protocols):
+            if index:
+                await write(proposals[index])
+            answer = await _read_message(reader, parser)
+            if answer == protocol:
+                return protocol
+            if answer != NOT_AVAILABLE:
+                raise unexpected(answer, protocol)
+    except StreamReset as error:
+        if is_refusal(error):
+            raise ProtocolNotSupported(protocols, peer=peer) from error
+        raise
     raise ProtocolNotSupported(protocols, peer=peer)
+
+
+def is_refusal(error: StreamReset) -> bool:
+    """Whether a reset, while an answer is awaited, says that nothing proposed is supported."""
+    return error.by == "remote" and error.code == StreamErrorCode.PROTOCOL_NEGOTIATION_FAILED
 
 
 class Offer:
@@ -105,6 +122,11 @@ class Offer:
         except (RemoteProtocolError, ProtocolNotSupported) as error:
             self._failure = error
             raise
+        except StreamReset as error:
+            if not is_refusal(error):
+                raise
+            self._failure = ProtocolNotSupported([self._awaited[-1]], peer=self._peer)
+            raise self._failure from error
 
     def _check(self, text: str, expected: str) -> None:
         if text == NOT_AVAILABLE and expected != PROTOCOL_ID:
@@ -118,9 +140,9 @@ async def handle(
 ) -> str:
     """Answer a dialer's proposals; return the first that `supports` accepts. `listed` are the protocols told to `ls`.
 
-    Header and answer go out as one piece where the proposal has arrived with the dialer's header. Raises
-    `RemoteProtocolError` for anything but multistream-select and where the dialer gives up, `LimitExceeded` behind
-    `MAX_PROPOSALS` messages without agreement, and what reading and writing raise.
+    Header and answer go out as one piece where the proposal has arrived with the dialer's header. Raises `Refused`
+    where the dialer gives up, which still has to read why, `RemoteProtocolError` for anything but multistream-select,
+    `LimitExceeded` behind `MAX_PROPOSALS` messages without agreement, and what reading and writing raise.
     """
     parser = MessageParser()
     if not reader.skip(HEADER_MESSAGE):
@@ -133,10 +155,13 @@ async def handle(
     for _ in range(MAX_PROPOSALS):
         try:
             proposal = await _read_message(reader, parser)
-        except IncompleteRead as error:
-            if error.partial or not refused:
+        except (
+            IncompleteRead,
+            RemoteProtocolError,
+        ) as error:  # its end, or what it had sent behind its offer
+            if not refused:
                 raise
-            raise RemoteProtocolError(f"the dialer gave up: {refused} is not supported") from error
+            raise Refused(f"the dialer gave up: {refused} is not supported") from error
         if proposal == LIST:
             answer = encode_list(listed())
         elif supports(proposal):

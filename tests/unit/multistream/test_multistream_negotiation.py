@@ -16,7 +16,7 @@ from libp2p.errors import (
     StreamReset,
 )
 from libp2p.io import Buffer, ReceiveBuffer
-from libp2p.multistream import MAX_PROPOSALS, Offer, handle, select
+from libp2p.multistream import MAX_PROPOSALS, Offer, Refused, handle, select
 from libp2p.transports.memory.pipe import pipe
 
 HEADER = b"\x13/multistream/1.0.0\n"
@@ -138,8 +138,11 @@ async def test_listener_lists() -> None:
         (ECHO_1, RemoteProtocolError, "expected '/multistream/1.0.0', received '/echo/1.0.0'"),
         (b"", IncompleteRead, "ended after 0 bytes"),
         (HEADER, IncompleteRead, "ended after 0 bytes"),
-        (HEADER + ECHO_2, RemoteProtocolError, "gave up: /echo/2.0.0 is not supported"),
-        (HEADER + ECHO_2 + ECHO_1[:5], IncompleteRead, "ended after 4 bytes"),
+        (HEADER + ECHO_2, Refused, "gave up: /echo/2.0.0 is not supported"),
+        (HEADER + ECHO_2 + ECHO_1[:5], Refused, "gave up: /echo/2.0.0 is not supported"),
+        (HEADER + ECHO_2 + b"\xff" * 20, Refused, "gave up: /echo/2.0.0 is not supported"),
+        (HEADER + ECHO_2 + b"what it has to say", Refused, "gave up: /echo/2.0.0 is not supported"),
+        (HEADER + ECHO_1[:5], IncompleteRead, "ended after 4 bytes"),
         (HEADER + ECHO_2 * MAX_PROPOSALS, LimitExceeded, "MAX_PROPOSALS of 100"),
     ],
 )
