@@ -20,6 +20,7 @@
     ├── ProtocolNotSupported              it supports none of the protocols offered
     ├── LimitExceeded                     a documented limit of ours: name, scope, value
     ├── StageTimeout (TimeoutError)       a stage of the connection's set-up took too long
+    ├── RequestFailed                     the other side answered a request with an error: its type and text
     ├── ConnectionClosed                  the connection is gone; says why, and who closed it
     ├── StreamReset                       the stream was reset; code, and by whom
     ├── DialError                         no address led to the peer; holds the error of each
@@ -70,6 +71,7 @@ __all__ = [
     "PeerIdMismatch",
     "ProtocolNotSupported",
     "RemoteProtocolError",
+    "RequestFailed",
     "ResolveError",
     "RoutingError",
     "StageTimeout",
@@ -192,6 +194,18 @@ class StreamReset(Libp2pError):
         self.code = code
         self.by: By = by
         self.reason = reason
+
+
+class RequestFailed(Libp2pError):
+    """The other side answered a request with an error. `kind` is its type, `text` what it says. A responder that raises
+    it chooses both.
+    """
+
+    def __init__(self, kind: str, text: str = "", *, peer: PeerId | None = None) -> None:
+        super().__init__(f"{peer or 'the responder'} answered with {kind}{f': {text}' if text else ''}")
+        self.kind = kind
+        self.text = text
+        self.peer = peer
 
 
 class DialError(Libp2pError):
