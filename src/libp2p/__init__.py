@@ -19,11 +19,12 @@ from .errors import (
     PeerIdMismatch,
     ProtocolNotSupported,
     RemoteProtocolError,
+    RequestFailed,
     StageTimeout,
     StreamClosed,
     StreamReset,
 )
-from .host import Host, HostConfig
+from .host import Call, Host, HostConfig, Request
 from .identity import (
     KeyType,
     PeerId,
@@ -36,6 +37,7 @@ from .identity import (
 from .multiaddr import Multiaddr
 
 __all__ = [
+    "Call",
     "Connection",
     "ConnectionClosed",
     "DialError",
@@ -57,6 +59,8 @@ __all__ = [
     "ProtocolNotSupported",
     "PublicKey",
     "RemoteProtocolError",
+    "Request",
+    "RequestFailed",
     "StageTimeout",
     "Stream",
     "StreamClosed",

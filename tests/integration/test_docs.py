@@ -15,6 +15,7 @@ from libp2p.host import HostConfig
 from libp2p.host.addrs import AddrsConfig
 from libp2p.host.identify import IdentifyConfig
 from libp2p.host.ping import PingConfig
+from libp2p.host.requests import RequestsConfig
 from libp2p.multiaddr import ResolverConfig
 from libp2p.muxers.mplex import MplexConfig
 from libp2p.muxers.yamux import YamuxConfig
@@ -46,6 +47,7 @@ CONFIGS: list[type[Any]] = [
     AddrsConfig,
     IdentifyConfig,
     PingConfig,
+    RequestsConfig,
     PerfConfig,
     CheapConfig,
 ]

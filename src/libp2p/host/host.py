@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from .. import multistream
 from ..connection import (
@@ -26,7 +27,7 @@ from ..connection import (
 from ..errors import ConnectionClosed, DialError, Libp2pError, ProtocolNotSupported
 from ..events import EventBus
 from ..identity import PeerId, PrivateKey
-from ..io import TaskSupervisor, time_limit
+from ..io import Buffer, TaskSupervisor, time_limit
 from ..multiaddr import Multiaddr, Resolver
 from ..muxers.yamux import Yamux
 from ..peerstore import MemoryPeerStore, PeerStore
@@ -47,9 +48,12 @@ from .events import ProtocolsChanged
 from .handlers import HandlerTable
 from .identify import Identify, IdentifyConfig
 from .ping import PingConfig, PingService
+from .requests import Call, Requests, RequestsConfig, Responder
 from .routing import Routers
 
 logger = logging.getLogger(__name__)
+
+R = TypeVar("R", bound=Responder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ class HostConfig:
     swarm: SwarmConfig = field(default_factory=SwarmConfig)
     identify: IdentifyConfig = field(default_factory=IdentifyConfig)
     ping: PingConfig = field(default_factory=PingConfig)
+    requests: RequestsConfig = field(default_factory=RequestsConfig)
 
 
 class Host:
@@ -142,6 +147,8 @@ class Host:
         """Stop listening, end handlers and background work, close all connections. Idempotent."""
         try:
             await self._tasks.close()
+            if "_requests" in self.__dict__:
+                await self._requests.close()
             for service in reversed(self._services):
                 await service.close()
         finally:
@@ -255,6 +262,58 @@ class Host:
             raise
         self.events.emit(StreamOpened(stream))
         return stream
+
+    # Requests
+
+    def respond(self, protocol: str, *, limit: int | None = None, max_calls: int | None = None) -> Callable[[R], R]:
+        """Answer the requests of `protocol`, of at most `limit` bytes each, with the function that this decorates:
+
+            @host.respond("/sum/1.0.0")
+            async def add(request): return b"%d" % sum(request.data)
+
+        An `async def` that yields answers with many messages: see `call`. What it raises goes to who asked, as
+        `RequestFailed`; it is cancelled when nobody waits any more. At most `max_calls` of one stream run at a time.
+        Limits are those of `RequestsConfig` by default. Raises `ValueError` for a protocol that is served already, and
+        `InvalidInput` for what is no `async def` function.
+        """
+        return self._requests.respond(protocol, limit=limit, max_calls=max_calls)
+
+    async def request(
+        self,
+        target: Target,
+        protocol: str,
+        data: Buffer | AsyncIterable[bytes],
+        *,
+        limit: int | None = None,
+        timeout: float | None = None,
+    ) -> bytes:
+        """The answer to `data`, of at most `limit` bytes, within `timeout` seconds; both are those of `RequestsConfig`
+        by default. Where `data` yields many messages, the responder reads them as they come.
+
+        Any number may be under way. With peers of this package they share a stream, which is kept; with others each has
+        one: the request to its end, then the answer to its end. Raises `RequestFailed` with what the responder raised,
+        `StageTimeout`, `MessageTooLarge`, and what `new_stream` does.
+        """
+        return await self._requests.request(target, protocol, data, limit=limit, timeout=timeout)
+
+    async def call(
+        self, target: Target, protocol: str, *, limit: int | None = None, timeout: float | None = None
+    ) -> Call:
+        """Begin a request of many messages each way, of at most `limit` bytes each, that is over within `timeout`
+        seconds (None: it may take for ever):
+
+            async with await host.call(peer, "/count/1.0.0") as call:
+                await call.send(b"10")
+                await call.end()
+                async for answer in call: ...
+
+        Leaving it early cancels it on both sides. Raises what `new_stream` does.
+        """
+        return await self._requests.call(target, protocol, limit=limit, timeout=timeout)
+
+    @cached_property
+    def _requests(self) -> Requests:
+        return Requests(self, self.config.requests)
 
     async def _open(self, target: Target) -> Stream:
         connection = await self.connect(target)

@@ -13,7 +13,6 @@ from libp2p.connection import Connection, Stream
 from libp2p.errors import (
     ConnectionClosed,
     InvalidInput,
-    LimitExceeded,
     LocalProtocolError,
     MessageTooLarge,
     ProtocolNotSupported,
@@ -23,8 +22,8 @@ from libp2p.errors import (
     StreamClosed,
     StreamReset,
 )
-from libp2p.host import Host
-from libp2p.host.requests import Request, Requests, RequestsConfig
+from libp2p.host import Host, HostConfig
+from libp2p.host.requests import Request, RequestsConfig
 from libp2p.host.requests.wire import (
     ANSWER,
     ERROR,
@@ -41,19 +40,15 @@ from libp2p.host.requests.wire import (
     encode_frame,
 )
 
-Asking = tuple[Requests, Requests, Connection]
+Asking = tuple[Host, Host, Connection]
 
 
 @asynccontextmanager
 async def asking(config: RequestsConfig | None = None) -> AsyncIterator[Asking]:
     """Who answers, who asks, and the connection between them."""
-    async with (
-        Host(listen_addrs=["/memory/0"]) as listener,
-        Host() as dialer,
-        Requests(listener, config) as server,
-        Requests(dialer, config) as client,
-    ):
-        yield server, client, await dialer.connect(listener.addrs[0])
+    settings = HostConfig(requests=config or RequestsConfig())
+    async with Host(listen_addrs=["/memory/0"], config=settings) as listener, Host(config=settings) as dialer:
+        yield listener, dialer, await dialer.connect(listener.addrs[0])
 
 
 async def echo(request: Request) -> bytes:
@@ -89,25 +84,25 @@ async def test_answers_come_as_they_are_ready() -> None:
 
 
 async def test_a_peer_that_speaks_the_plain_form_only() -> None:
-    async with Host(listen_addrs=["/memory/0"]) as other, Host() as host, Requests(host) as client:
+    async with Host(listen_addrs=["/memory/0"]) as other, Host() as client:
 
         @other.handle("/plain/1")
         async def answer(stream: Stream) -> None:
             await stream.write(b"you said: " + await stream.read())
 
-        connection = await host.connect(other.addrs[0])
+        connection = await client.connect(other.addrs[0])
         for _ in range(2):
             assert await client.request(connection, "/plain/1", b"hello") == b"you said: hello"
 
 
 async def test_a_peer_that_asks_in_the_plain_form() -> None:
-    async with Host(listen_addrs=["/memory/0"]) as host, Host() as other, Requests(host) as server:
+    async with Host(listen_addrs=["/memory/0"]) as server, Host() as other:
         server.respond("/echo/1", limit=10)(echo)
-        async with await other.new_stream(host.addrs[0], "/echo/1") as stream:
+        async with await other.new_stream(server.addrs[0], "/echo/1") as stream:
             await stream.write(b"hello")
             await stream.close_write()
             assert await stream.read() == b"hello"
-        stream = await other.new_stream(host.addrs[0], "/echo/1")
+        stream = await other.new_stream(server.addrs[0], "/echo/1")
         await stream.write(b"more than ten bytes")
         await stream.close_write()
         with pytest.raises(StreamReset):
@@ -395,7 +390,7 @@ class TestManyMessages:
 @pytest.mark.parametrize("responder", [lambda request: b"", 5, "text"])
 def test_what_is_no_responder(responder: object) -> None:
     with pytest.raises(InvalidInput, match="async def"):
-        Requests(Host()).respond("/p")(responder)  # type: ignore[type-var]
+        Host().respond("/p")(responder)  # type: ignore[type-var]
 
 
 class TestFrames:
@@ -443,7 +438,7 @@ class TestFrames:
     ],
 )
 async def test_a_client_that_breaks_the_protocol(frames: list[Frame]) -> None:
-    async with Host(listen_addrs=["/memory/0"]) as host, Host() as other, Requests(host) as server:
+    async with Host(listen_addrs=["/memory/0"]) as server, Host() as other:
 
         @server.respond("/all/1")
         async def read_all(request: Request) -> bytes:
@@ -451,25 +446,7 @@ async def test_a_client_that_breaks_the_protocol(frames: list[Frame]) -> None:
             await asyncio.Event().wait()
             return b""
 
-        stream = await other.new_stream(host.addrs[0], PREFIX + "/all/1")
+        stream = await other.new_stream(server.addrs[0], PREFIX + "/all/1")
         await stream.write(b"".join(encode_frame(*frame) for frame in frames))
         with pytest.raises((StreamReset, AssertionError)):
             assert b"RemoteProtocolError" not in await stream.read()
-
-
-async def test_streams_of_one_peer_are_bounded() -> None:
-    async with asking(RequestsConfig(max_streams_per_peer=3)) as (server, client, connection):
-
-        @server.respond("/hang/1")
-        async def hang(request: Request) -> AsyncIterator[bytes]:
-            yield b"started"
-            await asyncio.Event().wait()
-
-        calls = [await client.call(connection, "/hang/1") for _ in range(3)]
-        for call in calls:
-            assert await anext(call) == b"started"
-        with pytest.raises(StreamReset):
-            await anext(await client.call(connection, "/hang/1"))
-        for call in calls:
-            await call.__aexit__(None, None, None)
-        assert LimitExceeded

@@ -41,8 +41,6 @@ class RequestsConfig:
     """Seconds for a request, unless a call says otherwise."""
     max_calls: int = 1024
     """Calls of one stream that are served at a time. Behind them the client waits."""
-    max_streams_per_peer: int = 256
-    """Streams of requests to one protocol that a peer may have open at a time. One more is reset."""
     idle_timeout: float = 60.0
     """Seconds after which a kept stream without calls is closed."""
 
