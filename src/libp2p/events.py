@@ -13,11 +13,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from .errors import BusyResource, InvalidInput
+from .errors import BusyResource, InvalidInput, LocalProtocolError
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class EventBus:
         self._listeners: dict[_Listener, None] = {}
         self._routes: dict[type, tuple[_Listener, ...]] = {}  # by type emitted; forgotten when a subscription changes
         self._subscriptions: set[Subscription[Any]] = set()
+        self._expected: set[asyncio.Future[Any]] = set()
         self._closed = False
 
     def emit(self, event: object) -> None:
@@ -80,11 +82,44 @@ class EventBus:
         self._subscriptions.add(subscription)
         return subscription
 
+    @asynccontextmanager
+    async def expect(
+        self, event_type: type[E], where: Callable[[E], bool] = lambda _: True
+    ) -> AsyncIterator[asyncio.Future[E]]:
+        """The next event of `event_type` for which `where` holds, as a future: it listens from the beginning of the
+        block, so that what the block causes is not missed.
+
+            async with bus.expect(PeerIdentified, lambda event: event.connection.remote_peer == peer) as identified:
+                await host.connect(peer)
+                event = await identified
+
+        At the end of the block, and where the bus closes, it listens no more: a future that has not come raises
+        `LocalProtocolError` then.
+        """
+        expected: asyncio.Future[E] = asyncio.get_running_loop().create_future()
+
+        def came(event: E) -> None:
+            if not expected.done() and where(event):
+                expected.set_result(event)
+
+        remove = self.on(event_type, came)
+        self._expected.add(expected)
+        if self._closed:
+            _give_up(expected)
+        try:
+            yield expected
+        finally:
+            remove()
+            self._expected.discard(expected)
+            _give_up(expected)
+
     def close(self) -> None:
         """End all subscriptions; what they hold can still be read. Idempotent."""
         self._closed = True
         for subscription in list(self._subscriptions):
             subscription.close()
+        for expected in self._expected:
+            _give_up(expected)
         for listener in self._listeners:
             listener.active = False
         self._listeners.clear()
@@ -105,6 +140,12 @@ class EventBus:
 
     def _forget(self, subscription: Subscription[Any]) -> None:
         self._subscriptions.discard(subscription)
+
+
+def _give_up(expected: asyncio.Future[Any]) -> None:
+    if not expected.done():
+        expected.set_exception(LocalProtocolError("the event has not come, and nobody listens for it any more"))
+        expected.exception()  # seen: nobody may be waiting
 
 
 class Subscription(Generic[E]):
@@ -129,7 +170,9 @@ class Subscription(Generic[E]):
     def push(self, event: E) -> None:
         """Append an event: what the bus calls."""
         if len(self._queue) >= self._capacity:
-            self._queue.popleft()
+            lost = self._queue.popleft()
+            if not self.dropped:
+                logger.warning("a subscription lost events, since nobody reads it: the first was %r", lost)
             self.dropped += 1
         self._queue.append(event)
         self._wake()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from libp2p.errors import BusyResource, InvalidInput
+from libp2p.errors import BusyResource, InvalidInput, LocalProtocolError
 from libp2p.events import EventBus
 
 
@@ -80,12 +80,15 @@ def test_a_failing_callback_harms_nobody_and_is_logged(caplog: pytest.LogCapture
     assert "boom" in caplog.text
 
 
-async def test_a_full_subscription_drops_and_counts_the_oldest() -> None:
+async def test_a_full_subscription_drops_counts_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     bus = EventBus()
     events = bus.subscribe(Base, capacity=3)
     for n in range(10):
         bus.emit(Base(n))
     assert events.dropped == 7
+    assert [record.message for record in caplog.records] == [
+        "a subscription lost events, since nobody reads it: the first was Base(n=0)"
+    ]
     events.close()
     bus.emit(Base(99))
     assert [event.n async for event in events] == [7, 8, 9]
@@ -140,6 +143,35 @@ async def test_nothing_is_left_of_ended_subscriptions() -> None:
         bus.on(Base, print)()
     assert not bus._listeners
     assert not bus._subscriptions
+
+
+async def test_an_expected_event_is_not_missed() -> None:
+    bus = EventBus()
+    async with bus.expect(Base, lambda event: event.n > 1) as expected:
+        for n in range(4):
+            bus.emit(Child(n))
+        assert (await expected).n == 2
+    async with bus.expect(Base) as expected:
+        asyncio.get_running_loop().call_later(5, bus.emit, Base(7))
+        assert (await expected).n == 7
+
+
+async def test_what_is_not_expected_any_more() -> None:
+    bus = EventBus()
+    async with bus.expect(Base) as late:
+        pass
+    bus.emit(Base())
+    with pytest.raises(LocalProtocolError, match="has not come"):
+        await late
+    async with bus.expect(Base) as expected:
+        asyncio.get_running_loop().call_later(5, bus.close)
+        with pytest.raises(LocalProtocolError):
+            await expected
+    async with bus.expect(Base) as expected:
+        with pytest.raises(LocalProtocolError):
+            await expected
+    assert not bus._listeners
+    assert not bus._expected
 
 
 def test_bad_arguments() -> None:
