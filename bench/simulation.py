@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from libp2p.connection import Service, Stream
 from libp2p.errors import IncompleteRead
 from libp2p.host import Host
+from libp2p.muxers.yamux import Yamux, YamuxConfig
+from libp2p.testing.cheap import CheapConfig
 from libp2p.testing.links import Link
 from libp2p.testing.loop import run
 from libp2p.testing.simulation import Simulation, Stack
@@ -58,12 +60,12 @@ class Meter:
         return (time.process_time() - self.seconds) / count * 1000
 
 
-async def measure(stack: Stack, hosts: int, degree: int) -> dict[str, float]:
-    async with network(stack, WARM_UP) as warm:
+async def measure(stack: Stack, hosts: int, degree: int, keepalive: bool) -> dict[str, float]:
+    async with network(stack, WARM_UP, keepalive) as warm:
         await warm.connect(regular(WARM_UP, 4, warm.dice))
         await messages(warm, 100)
     meter = Meter.start()
-    async with network(stack, hosts) as sim:
+    async with network(stack, hosts, keepalive) as sim:
         found = {"host, ms": meter.ms(hosts), "host, KiB": meter.kib(hosts)}
         pairs = regular(hosts, degree, sim.dice)
         meter = Meter.start()
@@ -83,8 +85,16 @@ async def measure(stack: Stack, hosts: int, degree: int) -> dict[str, float]:
     return found
 
 
-def network(stack: Stack, hosts: int) -> Simulation[Reader]:
-    return Simulation(hosts, Reader, seed=1, link=Link(latency=0.05), stack=stack)
+def network(stack: Stack, hosts: int, keepalive: bool) -> Simulation[Reader]:
+    return Simulation(
+        hosts,
+        Reader,
+        seed=1,
+        link=Link(latency=0.05),
+        stack=stack,
+        muxer=Yamux() if keepalive else Yamux(YamuxConfig(keepalive_interval=None)),
+        cheap=CheapConfig() if keepalive else CheapConfig(keepalive=None),
+    )
 
 
 class Reader(Service):
@@ -121,14 +131,17 @@ async def messages(sim: Simulation[Reader], count: int) -> None:
 def main() -> int:
     options = _options()
     if options.measure:
-        print(json.dumps(run(measure(Stack(options.stack[0]), options.hosts, options.degree))))
+        print(json.dumps(run(measure(Stack(options.stack[0]), options.hosts, options.degree, options.keepalive))))
         return 0
     columns = {}
     for stack in options.stack:
         command = [sys.executable, "-m", "bench.simulation", "--measure", "--stack", stack]
         command += ["--hosts", str(options.hosts), "--degree", str(options.degree)]
+        command += ["--keepalive" if options.keepalive else "--no-keepalive"]
         columns[stack] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-    print(f"{options.hosts} hosts, {options.degree} connections each\n")
+    print(
+        f"{options.hosts} hosts, {options.degree} connections each, keepalive {'on' if options.keepalive else 'off'}\n"
+    )
     print("| both ends together | " + " | ".join(columns) + " |")
     print("| --- |" + " ---: |" * len(columns))
     missed = 0
@@ -148,6 +161,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--hosts", type=int, default=500)
     parser.add_argument("--degree", type=int, default=10, help="connections of each host, an even number")
     parser.add_argument("--stack", nargs="+", choices=[stack.value for stack in Stack], default=["cheap", "full"])
+    parser.add_argument("--keepalive", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 

@@ -28,9 +28,10 @@ from typing import Any, Generic, Self, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ..connection import Transport
+from ..connection import Muxer, Transport
 from ..host import Host, HostConfig
 from ..identity import KeyType, PrivateKey
+from ..muxers.yamux import Yamux
 from ..security.noise import Noise
 from .cheap import CheapConfig, CheapTransport
 from .links import Link
@@ -58,7 +59,8 @@ class Stack(Enum):
 class Simulation(Generic[S]):
     """`count` hosts, each with what `service` makes for it. An async context manager: behind it nothing is left.
 
-    `link` joins any two machines until `network.set_link` says otherwise. The hosts' addresses begin with `first_ip`.
+    `link` joins any two machines until `network.set_link` says otherwise. `muxer` is the full stack's (default: yamux),
+    `cheap` are the settings of cheap connections. The hosts' addresses begin with `first_ip`.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Simulation(Generic[S]):
         link: Link | None = None,
         stack: Stack = Stack.CHEAP,
         config: HostConfig | None = None,
+        muxer: Muxer | None = None,
         cheap: CheapConfig | None = None,
         first_ip: str = "10.0.0.1",
     ) -> None:
@@ -82,6 +85,7 @@ class Simulation(Generic[S]):
         self._service = service
         self._stack = stack
         self._config = config
+        self._muxer = muxer or Yamux()
         self._cheap = cheap
         self._first_ip = ip_address(first_ip)
         self._unused = Noise()  # a host wants a security protocol, though cheap connections need none
@@ -145,6 +149,7 @@ class Simulation(Generic[S]):
             [f"/{'ip6' if ':' in node.ips[0] else 'ip4'}/{node.ips[0]}/tcp/{PORT}"],
             transports=[transport],
             security=[self._unused if cheap else Noise()],
+            muxers=[self._muxer],
             config=self._config,
         )
 
