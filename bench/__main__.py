@@ -19,7 +19,7 @@ from typing import Any
 from . import table
 from .measure import MeasurementError, between_peers, floor_speed, import_seconds
 from .rivals import IMPLEMENTATIONS, Implementation, Prepare, SetupError, ours, revision
-from .table import AMONG_OTHERS, ROWS, Plan, Row
+from .table import AMONG_OTHERS, PAIRS, ROWS, Plan, Row
 
 QUICK = 10  # how much less `--quick` measures
 OPEN_FILES = 8192  # that a process with 1,000 connections may want, in plenty
@@ -97,12 +97,13 @@ def _round(
         try:
             if column.startswith("floor"):
                 value = floor_speed(column.removeprefix("floor "), count)
-            elif column not in implementations:
+            elif not implementations.keys() >= set(pair := PAIRS.get(column, (column, column))):
                 continue
             elif row.what == "import":
                 value = import_seconds(implementations[column])
             else:
-                value = between_peers(implementations[column], row.transport, row.bench, count)[row.key]
+                dialer, listener = (implementations[name] for name in pair)
+                value = between_peers(dialer, listener, row.transport, row.bench, count)[row.key]
         except MeasurementError as error:
             failures.append(f"{row.what} of {column}, round {number + 1}: {error}")
             continue

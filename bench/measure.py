@@ -40,15 +40,17 @@ def import_seconds(implementation: Implementation) -> float:
     return float(asyncio.run(_output(implementation, implementation.imports)))
 
 
-def between_peers(implementation: Implementation, transport: str, what: str, count: int) -> dict[str, Any]:
+def between_peers(
+    dialer: Implementation, listener: Implementation, transport: str, what: str, count: int
+) -> dict[str, Any]:
     """What the dialer prints for `bench what count` over `tcp` or `quic-v1`. Raises `MeasurementError`."""
-    implementation = replace(implementation, env={**implementation.env, "TRANSPORT": transport})
-    return asyncio.run(_between_peers(implementation, what, count))
+    both = [replace(one, env={**one.env, "TRANSPORT": transport}) for one in (dialer, listener)]
+    return asyncio.run(_between_peers(*both, what, count))
 
 
-async def _between_peers(implementation: Implementation, what: str, count: int) -> dict[str, Any]:
-    async with _listener(implementation) as address:
-        output = await _output(implementation, (*implementation.peer, "dial", address, "bench", what, str(count)))
+async def _between_peers(dialer: Implementation, listener: Implementation, what: str, count: int) -> dict[str, Any]:
+    async with _listener(listener) as address:
+        output = await _output(dialer, (*dialer.peer, "dial", address, "bench", what, str(count)))
     try:
         result: dict[str, Any] = json.loads(output.splitlines()[-1])
     except ValueError as error:

@@ -1,5 +1,5 @@
 """The implementations that are measured, made ready to run: ours, also as it was at another revision; the older Python
-`libp2p` (pip), js-libp2p (npm), and aioquic, which is there with ours.
+`libp2p` (pip), js-libp2p (npm), go-libp2p (built by `interop`), and aioquic, which is there with ours.
 
 What is installed is installed once, each in a folder of its own below `${XDG_CACHE_HOME:-~/.cache}/py-libp2p-bench`:
 
@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TypeAlias
+
+from interop.build import BuildError, build_go
 
 ROOT = Path(__file__).resolve().parent.parent
 SETUP_TIME_LIMIT = 900.0  # seconds that one download may take
@@ -134,6 +136,22 @@ def js() -> Implementation:
     )
 
 
+def go() -> Implementation:
+    """go-libp2p: the peer of interop, built where it is built for that."""
+    try:
+        (peer,) = build_go()
+    except BuildError as error:
+        raise SetupError(str(error)) from error
+    modules = (ROOT / "interop" / "go" / "go.mod").read_text().split()
+    return Implementation(
+        version=f"go-libp2p {modules[modules.index('github.com/libp2p/go-libp2p') + 1]}",
+        peer=(peer, "bench"),
+        imports=(),
+        folder=ROOT,
+        env={**os.environ, "SECURE_CHANNEL": "noise", "MUXER": "yamux"},
+    )
+
+
 def plain_aioquic() -> Implementation:
     """The package that our QUIC is built on, alone."""
     try:
@@ -153,6 +171,7 @@ IMPLEMENTATIONS: dict[str, Prepare] = {
     "ours": ours,
     "older py": older_py,
     "js": js,
+    "go": go,
     "aioquic": plain_aioquic,
 }
 """What makes each ready."""

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, replace
 
 UNCHANGED = 0.97  # how many times better than another revision ours must be: what differs less is the machine's mood
 
+PAIRS = {"ours dials go": ("ours", "go"), "go dials ours": ("go", "ours")}
+"""Columns of two implementations: who dials, who listens."""
+
 _TRANSPORTS = {"quic": "quic-v1", "wildcard": "wildcard"}  # by the beginning of a row's name; else it is "tcp"
 
 Rounds = Sequence[Mapping[str, float]]
@@ -66,25 +69,43 @@ def _counts(ours: int, older_py: int | None = None, js: int | None = None) -> di
     return {"ours": ours, "older py": older_py or ours, "js": js or ours}
 
 
+def _with_go(counts: Mapping[str, int]) -> dict[str, int]:
+    """As many of go with itself, and with ours in both roles, as of ours."""
+    return {**counts, **dict.fromkeys(("go", *PAIRS), counts["ours"])}
+
+
 def _bulk_counts(ours: int, older_py: int, js: int) -> dict[str, int]:
     return {**_counts(ours, older_py, js), "floor tcp": ours, "floor cipher": ours}
 
 
 _MB = 1_000_000
-_BULK = _bulk_counts(2000 * _MB, 100 * _MB, 400 * _MB)
+_BULK = _with_go(_bulk_counts(2000 * _MB, 100 * _MB, 400 * _MB))
 _BULK_TARGETS = {"older py": 8.0, "js": 4.0, "floor cipher": 0.75}
-_QUIC_BULK = {"ours": 200 * _MB, "js": 100 * _MB, "aioquic": 100 * _MB}
+_QUIC_BULK = _with_go({"ours": 200 * _MB, "js": 100 * _MB, "aioquic": 100 * _MB})
 _QUIC_BULK_TARGETS = {"js": 1.0, "aioquic": 1.6}
-_QUIC_CONNECT = {"ours": 100, "js": 100, "aioquic": 50}
-_QUIC_RTT = {"ours": 1000, "js": 1000}
+_QUIC_CONNECT = _with_go({"ours": 100, "js": 100, "aioquic": 50})
+_QUIC_RTT = _with_go({"ours": 1000, "js": 1000})
 
 ROWS = (
     Row("upload", "bulk upload, MB/s", "upload_mb_per_s", _BULK, True, digits=0, targets=_BULK_TARGETS),
     Row("download", "bulk download, MB/s", "download_mb_per_s", _BULK, True, digits=0, targets=_BULK_TARGETS),
-    Row("connect", "connect, ms", "connect_ms", _counts(100), targets={"js": 2.0}),
+    Row("connect", "connect, ms", "connect_ms", _with_go(_counts(100)), targets={"js": 2.0}),
     Row("wildcard-connect", "connect, six wildcard listeners a side, ms", "connect_ms", {"ours": 100}),
-    Row("rtt", "new stream, 1 byte there and back, ms", "rtt_ms", _counts(2000, 500, 1000), targets={"js": 5.0}),
-    Row("streams", "the same, 64 at a time, streams/s", "streams_per_s", _counts(20000, 2000, 5000), True, digits=0),
+    Row(
+        "rtt",
+        "new stream, 1 byte there and back, ms",
+        "rtt_ms",
+        _with_go(_counts(2000, 500, 1000)),
+        targets={"js": 5.0},
+    ),
+    Row(
+        "streams",
+        "the same, 64 at a time, streams/s",
+        "streams_per_s",
+        _with_go(_counts(20000, 2000, 5000)),
+        True,
+        digits=0,
+    ),
     Row("quic-upload", "QUIC upload, MB/s", "upload_mb_per_s", _QUIC_BULK, True, digits=1, targets=_QUIC_BULK_TARGETS),
     Row(
         "quic-download",
@@ -134,8 +155,8 @@ class Plan:
 
 AMONG_OTHERS = Plan(
     ROWS,
-    ("ours", "older py", "js", "aioquic", "floor tcp", "floor cipher"),
-    ("older py", "js", "aioquic", "floor cipher"),
+    ("ours", "older py", "js", "go", *PAIRS, "aioquic", "floor tcp", "floor cipher"),
+    ("older py", "js", "go", "aioquic", "floor cipher"),
 )
 
 

@@ -24,7 +24,10 @@ const patience = 60 * time.Second // for the other side to come up, and for conn
 
 func main() {
 	run := listen
-	if os.Getenv("IS_DIALER") == "true" {
+	switch {
+	case len(os.Args) > 1 && os.Args[1] == "bench":
+		run = func() error { return runBench(os.Args[2:]) }
+	case os.Getenv("IS_DIALER") == "true":
 		run = dial
 	}
 	if err := run(); err != nil {

@@ -85,8 +85,7 @@ func servePerf(s network.Stream) error {
 	if _, err := io.Copy(io.Discard, s); err != nil {
 		return err
 	}
-	_, err := io.CopyN(s, zeros{}, int64(wanted))
-	return err
+	return writeZeros(s, wanted)
 }
 
 func serveSlowRead(s network.Stream) error {
