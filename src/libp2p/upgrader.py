@@ -30,6 +30,7 @@ from .connection import (
     SecureChannel,
     SecurityProtocol,
 )
+from .connection.negotiation import expect_agreement, incoming_of
 from .errors import HandshakeError
 from .identity import PeerId, PrivateKey
 from .io import time_limit
@@ -101,9 +102,9 @@ class Upgrader(ConnectionUpgrader):
         offered = list(self._security)
         if len(offered) == 1 and role is Role.INITIATOR:
             chosen = offered[0]
-            offer = multistream.Offer(raw.incoming, chosen, peer=peer)
+            offer = multistream.Offer(incoming_of(raw), chosen, peer=peer)
             await raw.write(offer.message)
-            raw.expect_agreement(offer.agreement)
+            expect_agreement(raw, offer.agreement)
         else:
             chosen = await self._negotiate(raw, role, offered, "security negotiation")
         protocol, muxers = self._security[chosen], list(self._muxers)
@@ -113,7 +114,8 @@ class Upgrader(ConnectionUpgrader):
             return await protocol.secure_inbound(raw, self.key, expected_peer=peer, muxers=muxers)
 
     async def _negotiate(self, raw: RawConnection, role: Role, protocols: list[str], stage: str) -> str:
+        incoming = incoming_of(raw)
         async with time_limit(stage, self._config.negotiation_timeout):
             if role is Role.INITIATOR:
-                return await multistream.select(raw.incoming, raw.write, protocols)
-            return await multistream.handle(raw.incoming, raw.write, protocols.__contains__, listed=lambda: protocols)
+                return await multistream.select(incoming, raw.write, protocols)
+            return await multistream.handle(incoming, raw.write, protocols.__contains__, listed=lambda: protocols)

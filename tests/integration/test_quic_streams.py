@@ -12,6 +12,7 @@ import pytest
 from aioquic.quic.packet import QuicErrorCode
 
 from libp2p.connection import Stream
+from libp2p.connection.negotiation import incoming_of
 from libp2p.errors import ConnectionClosed, StreamReset
 from libp2p.host import Host
 from libp2p.multiaddr import Multiaddr
@@ -278,7 +279,7 @@ class TestEnds:
                 else:
                     theirs.reset()
                 assert await flood(rude, 4 * MIB) <= 2 * SMALL.stream_window + LOCAL
-                assert theirs.incoming.available == 0
+                assert incoming_of(theirs).available == 0
             ours, theirs = await both.dialer.stream_to(both.listener)
             writing = asyncio.ensure_future(ours.write(pattern(MIB)))
             await drain(theirs, MIB)
@@ -292,7 +293,7 @@ class TestBackPressure:
             held_at = await flood(ours)
             stream_window = QuicConfig().stream_window
             assert stream_window - 8 * KIB <= held_at <= stream_window + LOCAL
-            assert theirs.incoming.available <= stream_window
+            assert incoming_of(theirs).available <= stream_window
 
     @pytest.mark.parametrize(("stopped", "config"), [(1, QuicConfig()), (20, TENTH)], ids=["one", "twenty"])
     async def test_readers_that_stop_for_a_minute_lose_nothing_and_hold_nobody(
@@ -318,13 +319,13 @@ class TestBackPressure:
             writing = [asyncio.ensure_future(ours.write(pattern(MIB))) for ours, _ in pairs]
             await asyncio.sleep(60)
             assert not any(task.done() for task in writing)
-            assert sum(theirs.incoming.available for _, theirs in pairs) <= SMALL.connection_window
+            assert sum(incoming_of(theirs).available for _, theirs in pairs) <= SMALL.connection_window
             late, read = await ends(both.dialer.connection.open_stream()), pairs[-1][1]
             await late.write(b"waits as well")
             reads = [asyncio.ensure_future(drain(theirs, MIB)) for _, theirs in pairs]
             await ends(asyncio.gather(*reads, *writing), within=60)
             assert await ends((await ends(both.listener.accepted.get())).readexactly(13)) == b"waits as well"
-            assert read.incoming.available == 0
+            assert incoming_of(read).available == 0
 
 
 class TestWindows:

@@ -62,7 +62,7 @@ class MuxedStream(Stream):
                 if not sent and self._write_error is None:
                     await self._window_opened()
         except StreamReset:
-            if self._agreement is not None:
+            if self._incoming.is_guarded:
                 # The peer says why, or is about to: it does not support the protocol. Who reads is told the same.
                 with suppress(BusyResource, IncompleteRead, StreamReset, ConnectionClosed):
                     await self.agreed()
@@ -102,6 +102,7 @@ class MuxedStream(Stream):
 
     def divert(self, taker: Taker) -> None:
         """No task reads any more: `taker` is told, and takes from `diverted`."""
+        assert not self._incoming.is_guarded, "nobody has read the answer to the protocol that was offered"
         self._taker = taker
         self._incoming.on_arrival = taker.arrived
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 from ..errors import ConnectionClosed, copy_of
@@ -29,12 +29,11 @@ class RawConnection(ByteStream):
         self.remote_addr = remote_addr
         self._pull: _PullSide | None = _PullSide(self)
         self._sink: Sink = self._pull
-        self._agreement: Callable[[], Awaitable[None]] | None = None
 
     def attach(self, sink: Sink) -> None:
         """Push from now on: give `sink` what is buffered, then everything as it arrives. Pulling ends."""
         pull = self._pulling()
-        assert self._agreement is None, "nobody has read the answer to the protocol that was offered"
+        assert not pull.incoming.is_guarded, "nobody has read the answer to the protocol that was offered"
         self._pull = None
         self._sink = sink
         pull.hand_over(sink)
@@ -61,30 +60,18 @@ class RawConnection(ByteStream):
         return 0
 
     @property
-    def incoming(self) -> ReceiveBuffer:
-        """What has arrived and was not read; for a negotiation's own use."""
+    def _incoming(self) -> ReceiveBuffer:
+        """What has arrived and was not read."""
         return self._pulling().incoming
 
-    def expect_agreement(self, agreement: Callable[[], Awaitable[None]]) -> None:
-        """A protocol was offered, the peer's answer is still to come: `agreement` reads it before anything else is
-        read, and raises `ProtocolNotSupported` where the peer declines.
-        """
-        self._agreement = agreement
-
-    async def _agreed(self) -> ReceiveBuffer:
-        if self._agreement is not None:
-            await self._agreement()
-            self._agreement = None
-        return self.incoming
-
     async def read(self, n: int = -1, *, limit: int = DEFAULT_READ_LIMIT) -> bytes:
-        return await (await self._agreed()).read(n, limit=limit)
+        return await self._incoming.read(n, limit=limit)
 
     async def readexactly(self, n: int) -> bytes:
-        return await (await self._agreed()).readexactly(n)
+        return await self._incoming.readexactly(n)
 
     async def readuntil(self, separator: bytes = b"\n", *, limit: int = 65536) -> bytes:
-        return await (await self._agreed()).readuntil(separator, limit=limit)
+        return await self._incoming.readuntil(separator, limit=limit)
 
     async def write(self, data: Buffer) -> None:
         pull = self._pulling()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import ClassVar
 
-from ..errors import ConnectionClosed, ProtocolNotSupported, RemoteProtocolError
+from ..errors import ConnectionClosed
 from ..identity import PeerId, PublicKey
 from ..io import DEFAULT_READ_LIMIT, ByteStream, MemoryAccount, ReceiveBuffer
 from ..multiaddr import Multiaddr
@@ -64,47 +64,23 @@ class Stream(ByteStream):
         self.protocol = ""
         """The protocol id agreed on; "" while it is being negotiated by the listener."""
         self._incoming = ReceiveBuffer(self._consumed, to_the_end=to_the_end, account=connection.memory)
-        self._agreement: Callable[[], Awaitable[None]] | None = None
-
-    def expect_agreement(self, agreement: Callable[[], Awaitable[None]]) -> None:
-        """The protocol was offered, the peer's answer is still to come: `agreement` reads it before anything else is
-        read, and raises `ProtocolNotSupported` where the peer declines. It must survive being cancelled and called
-        again.
-        """
-        self._agreement = agreement
 
     async def agreed(self) -> str:
         """Wait until the peer has agreed to the protocol; return its id. Raises `ProtocolNotSupported`.
 
         A single protocol is offered optimistically, without waiting for the answer; reading waits for it anyway.
         """
-        if self._agreement is not None:
-            try:
-                await self._agreement()
-            except (ProtocolNotSupported, RemoteProtocolError):
-                self.reset(StreamErrorCode.PROTOCOL_NEGOTIATION_FAILED)
-                raise
-            self._agreement = None
+        if self._incoming.is_guarded:
+            await self._incoming.unguarded()
         return self.protocol
 
-    @property
-    def incoming(self) -> ReceiveBuffer:
-        """The bytes received, below the protocol negotiation; for the negotiation's own use."""
-        return self._incoming
-
     async def read(self, n: int = -1, *, limit: int = DEFAULT_READ_LIMIT) -> bytes:
-        if self._agreement is not None:
-            await self.agreed()
         return await self._incoming.read(n, limit=limit)
 
     async def readexactly(self, n: int) -> bytes:
-        if self._agreement is not None:
-            await self.agreed()
         return await self._incoming.readexactly(n)
 
     async def readuntil(self, separator: bytes = b"\n", *, limit: int = 65536) -> bytes:
-        if self._agreement is not None:
-            await self.agreed()
         return await self._incoming.readuntil(separator, limit=limit)
 
     bytes_written: int = 0

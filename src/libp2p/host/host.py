@@ -24,6 +24,7 @@ from ..connection import (
     Transport,
     TransportContext,
 )
+from ..connection.negotiation import expect_agreement, incoming_of
 from ..errors import ConnectionClosed, DialError, Libp2pError, ProtocolNotSupported
 from ..events import EventBus
 from ..identity import PeerId, PrivateKey
@@ -250,13 +251,13 @@ class Host:
         peer = stream.connection.remote_peer
         try:
             if len(protocols) == 1:
-                offer = multistream.Offer(stream.incoming, protocols[0], peer=peer)
+                offer = multistream.Offer(incoming_of(stream), protocols[0], peer=peer)
                 stream.protocol = protocols[0]
                 await stream.write(offer.message)
-                stream.expect_agreement(offer.agreement)
+                expect_agreement(stream, offer.agreement)
             else:
                 async with time_limit("protocol negotiation", self.config.negotiation_timeout):
-                    stream.protocol = await multistream.select(stream.incoming, stream.write, protocols, peer=peer)
+                    stream.protocol = await multistream.select(incoming_of(stream), stream.write, protocols, peer=peer)
         except BaseException:
             stream.reset(StreamErrorCode.PROTOCOL_NEGOTIATION_FAILED)
             raise
@@ -335,7 +336,7 @@ class Host:
         try:
             async with time_limit("protocol negotiation", self.config.negotiation_timeout):
                 stream.protocol = await multistream.handle(
-                    stream.incoming, stream.write, self._supports, listed=lambda: self.protocols
+                    incoming_of(stream), stream.write, self._supports, listed=lambda: self.protocols
                 )
             handler = self._handlers.find(stream.protocol)
             if handler is None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from ..errors import BusyResource, IncompleteRead, MessageTooLarge, copy_of
 from .memory import MemoryAccount
@@ -52,6 +52,7 @@ class ReceiveBuffer:
         "_credited",
         "_eof",
         "_error",
+        "_guard",
         "_offset",
         "_on_consumed",
         "_paid",
@@ -85,6 +86,7 @@ class ReceiveBuffer:
         """Bytes that were fed, in all."""
         self._on_consumed = on_consumed
         self._to_the_end = to_the_end
+        self._guard: Callable[[], Awaitable[None]] | None = None
         self._account = account
         free = 0 if account is not None else sys.maxsize
         self._prepaid = free  # bytes that the growth of the window has paid for
@@ -182,12 +184,39 @@ class ReceiveBuffer:
         self._prepaid += n
         self._pay_back()
 
+    def guard(self, guard: Callable[[], Awaitable[None]]) -> None:
+        """Before anything is read, await `guard`, which reads from here itself, and raises where nothing may be read;
+        then it is awaited again by the next read. It must survive being cancelled and called again.
+        """
+        self._guard = guard
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether something has to be awaited before anything may be read."""
+        return self._guard is not None
+
+    async def unguarded(self) -> None:
+        """Wait until anything may be read. Raises what the guard raises, and `BusyResource` while another task waits in
+        it.
+        """
+        if self._guard is None:
+            self._check_free()
+            return
+        guard, self._guard = self._guard, None  # it reads from here
+        try:
+            await guard()
+        except BaseException:
+            self._guard = guard
+            raise
+
     async def read(self, n: int = -1, *, limit: int = DEFAULT_READ_LIMIT) -> bytes:
         """Up to `n` bytes, as soon as there are any; b"" at the end. With n = -1 all bytes up to the end.
 
         Raises `MessageTooLarge` where n = -1 and more than `limit` bytes come (they stay readable), and the error that
         ended the stream, if one did.
         """
+        if self._guard is not None:
+            await self.unguarded()
         self._check_free()
         if n < 0:
             await self._fill(limit + 1)
@@ -204,6 +233,8 @@ class ReceiveBuffer:
 
     async def readexactly(self, n: int) -> bytes:
         """Just `n` bytes. Raises `IncompleteRead` where the stream ends before; what came stays in its `partial`."""
+        if self._guard is not None:
+            await self.unguarded()
         self._check_free()
         if self._size < n:
             await self._fill(n)
@@ -219,6 +250,8 @@ class ReceiveBuffer:
         Raises `MessageTooLarge` where it is not within the first `limit` bytes (they stay readable), and
         `IncompleteRead` where the stream ends before it.
         """
+        if self._guard is not None:
+            await self.unguarded()
         self._check_free()
         searched = 0
         while True:

@@ -25,6 +25,7 @@ from ..errors import (
     ProtocolNotSupported,
     RemoteProtocolError,
     StreamReset,
+    copy_of,
 )
 from ..io import Buffer, ReceiveBuffer
 from .core import (
@@ -109,7 +110,7 @@ class Offer:
         answer, and what reading raises. May be cancelled and called again; what the answer was is remembered.
         """
         if self._failure is not None:
-            raise self._failure
+            raise copy_of(self._failure)
         try:
             if len(self._awaited) == _UNANSWERED and not self._parser.started:
                 # An agreement repeats the offer, mostly in one piece; no answer is shorter than a refusal.

@@ -183,3 +183,40 @@ async def test_small_pieces_are_gathered() -> None:
     buffer = filled(*[b"x"] * 100_000)
     assert len(buffer._chunks) <= 2
     assert await buffer.readexactly(100_000) == b"x" * 100_000
+
+
+async def test_a_guard_is_awaited_before_the_first_read_and_again_where_it_failed() -> None:
+    buffer = filled(b"yes\n", b"data")
+    calls = []
+
+    async def guard() -> None:
+        calls.append(len(calls))
+        if len(calls) == 1:
+            raise KeyError
+        assert await buffer.readuntil() == b"yes\n"
+
+    buffer.guard(guard)
+    with pytest.raises(KeyError):
+        await buffer.read(1)
+    assert buffer.is_guarded
+    assert await buffer.readexactly(4) == b"data"
+    assert calls == [0, 1]
+    assert not buffer.is_guarded
+
+
+async def test_a_cancelled_guard_is_awaited_again_and_another_reader_is_refused_meanwhile() -> None:
+    buffer = filled()
+
+    async def guard() -> None:
+        assert await buffer.readexactly(1) == b"!"
+
+    buffer.guard(guard)
+    reading = asyncio.ensure_future(buffer.read(1))
+    await asyncio.sleep(0)
+    for call in (buffer.read(1), buffer.readuntil(), buffer.unguarded()):
+        with pytest.raises(BusyResource):
+            await call
+    reading.cancel()
+    await asyncio.wait({reading})
+    buffer.feed(b"!x")
+    assert await buffer.read(1) == b"x"

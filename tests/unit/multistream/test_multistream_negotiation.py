@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from libp2p.connection.negotiation import incoming_of
 from libp2p.errors import (
     IncompleteRead,
     InvalidInput,
@@ -57,8 +58,8 @@ async def test_dialer_and_listener_agree(offered: list[str], supported: list[str
     dialer, listener = pipe()
     async with dialer, listener:
         chosen, handled = await asyncio.gather(
-            select(dialer.incoming, dialer.write, offered),
-            handle(listener.incoming, listener.write, supported.__contains__, listed=lambda: supported),
+            select(incoming_of(dialer), dialer.write, offered),
+            handle(incoming_of(listener), listener.write, supported.__contains__, listed=lambda: supported),
         )
         assert (chosen, handled) == (agreed, agreed)
         await dialer.write(b"data")
@@ -192,3 +193,26 @@ async def test_agreement_survives_cancellation_at_every_byte() -> None:
         wire.incoming.feed(bytes((byte,)))
     await offer.agreement()
     assert not len(wire.incoming)
+
+
+@pytest.mark.parametrize("offers", [1, 2])
+async def test_a_reset_with_the_code_of_a_failed_negotiation_is_a_refusal_while_the_answer_is_awaited(
+    offers: int,
+) -> None:
+    """go-libp2p resets behind its "na"; over QUIC the reset may come before that."""
+    wire = Wire(HEADER)
+    wire.incoming.set_error(StreamReset(0x1001, by="remote"))
+    protocols = ["/echo/2.0.0", "/echo/1.0.0"][:offers]
+    offer = Offer(wire.incoming, protocols[0])
+    for _ in range(2):
+        with pytest.raises(ProtocolNotSupported):
+            await (offer.agreement() if offers == 1 else select(wire.incoming, wire.write, protocols))
+
+
+async def test_a_reset_with_another_code_is_told_as_it_is() -> None:
+    wire = Wire(HEADER)
+    wire.incoming.set_error(StreamReset(0x1002, by="remote"))
+    with pytest.raises(StreamReset, match="4098"):
+        await Offer(wire.incoming, "/echo/1.0.0").agreement()
+    with pytest.raises(StreamReset, match="4098"):
+        await select(wire.incoming, wire.write, ["/echo/1.0.0"])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from libp2p.connection import Connection, Direction, Role, Stream
+from libp2p.connection.negotiation import expect_agreement, incoming_of
 from libp2p.errors import ConnectionClosed, LimitExceeded, StageTimeout, StreamClosed, StreamReset
 from libp2p.identity import PrivateKey
 from libp2p.muxers.connection import MuxedConnection
@@ -174,7 +175,7 @@ async def test_a_slow_reader_costs_a_window_and_loses_nothing() -> None:
             await quick.write(b"tick" * 1000)
             assert await read.readexactly(4000) == b"tick" * 1000
         assert not writing.done()
-        assert len(unread.incoming) <= WINDOW
+        assert len(incoming_of(unread)) <= WINDOW
         for side, raw in zip((subject.dialer, subject.listener), subject.raw, strict=True):
             session: Any = side.connection._session  # type: ignore[attr-defined]
             assert session.unsent + raw.unsent == 0, "what the peer's window does not take is not even queued"
@@ -431,7 +432,7 @@ async def test_a_write_tells_of_the_reset_also_while_another_task_reads() -> Non
     async with against_raw_frames() as (channel, side):
         channel.send((frame(WINDOW_UPDATE, Flag.SYN, 1, 0),))
         stream = await side.accepted.get()
-        stream.expect_agreement(lambda: stream.incoming.fill(100))
+        expect_agreement(stream, lambda: incoming_of(stream).fill(100))
         reading = asyncio.ensure_future(stream.read(1))
         await asyncio.sleep(1)
         stream.data_received(memoryview(b"x"))

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from libp2p.connection import Direction
+from libp2p.connection.negotiation import incoming_of
 from libp2p.errors import HandshakeError, InvalidKey, Libp2pError
 from libp2p.identity import PrivateKey
 from libp2p.muxers.yamux import Yamux
@@ -219,7 +220,7 @@ async def test_nothing_of_a_peer_with_another_key_is_passed_on() -> None:
     await right.write(bytes(24) + xsalsa20(bytes(32), bytes(24))(GREETING + b"hello"))
     with pytest.raises(HandshakeError, match="/memory/0 has another swarm key than network "):
         await protected.read(1)
-    assert protected.incoming.available == 0
+    assert incoming_of(protected).available == 0
     await end(left, right)
 
 

@@ -10,6 +10,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side
 
 from libp2p.connection import RawConnection
+from libp2p.connection.negotiation import incoming_of
 from libp2p.errors import ConnectionClosed, RemoteProtocolError
 from libp2p.multiaddr import Multiaddr
 from libp2p.testing.conformance.tools import Recorder
@@ -110,7 +111,7 @@ async def test_pings_are_answered_the_last_of_many() -> None:
     assert await client.readexactly(5) == b"\x8a\x03999"
     await client.write(frame(Opcode.PING, b"again") + frame(Opcode.PONG, b"unasked"))
     assert await client.readexactly(7) == b"\x8a\x05again"
-    assert client.incoming.available == 0
+    assert incoming_of(client).available == 0
     await end(client, server)
 
 
