@@ -532,8 +532,8 @@ class TestKeepAlive:
         ("config", "theirs"),
         [
             (QuicConfig(), QuicConfig()),
-            (QuicConfig(), QuicConfig(idle_timeout=4, keep_alive=0)),
-            (QuicConfig(idle_timeout=4), QuicConfig(keep_alive=0)),
+            (QuicConfig(), QuicConfig(idle_timeout=4, keep_alive=None)),
+            (QuicConfig(idle_timeout=4), QuicConfig(keep_alive=None)),
         ],
         ids=["defaults", "the peer's timeout is smaller", "ours is smaller"],
     )
@@ -546,7 +546,7 @@ class TestKeepAlive:
             assert await ends(heard.readexactly(10)) == b"still here"
 
     async def test_without_keep_alive_it_ends_by_the_idle_timeout(self) -> None:
-        async with pair(QuicConfig(keep_alive=0)) as both:
+        async with pair(QuicConfig(keep_alive=None)) as both:
             _, heard = await both.dialer.stream_to(both.listener)
             reading = await started(heard.read(1))
             since = asyncio.get_running_loop().time()
@@ -557,6 +557,29 @@ class TestKeepAlive:
                 assert asyncio.get_running_loop().time() - since == pytest.approx(30, abs=0.5)
             with raises(ConnectionClosed):
                 await ends(reading)
+
+    async def test_datagrams_of_others_are_no_sign_of_life(self) -> None:
+        async with pair() as both:
+            await both.dialer.stream_to(both.listener)
+            driver: Any = both.dialer.connection._driver  # type: ignore[attr-defined]
+            asks_at = driver._keep_alive_at
+            await asyncio.sleep(5)
+            driver.receive(
+                b"\x40" + driver.engine.host_cid + bytes(60), 69, driver.addr, None, asyncio.get_running_loop().time()
+            )
+            assert driver._keep_alive_at == asks_at
+
+    async def test_the_code_of_a_close_is_told(self) -> None:
+        for how in ("close", "abort"):
+            async with pair() as both:
+                await both.dialer.stream_to(both.listener)
+                if how == "close":
+                    await both.dialer.connection.close("no room", 0x1002)
+                else:
+                    both.dialer.connection.abort("no room", 0x1002)
+                reason = await ends(both.listener.connection.wait_closed())
+                assert (reason.by, reason.code) == ("remote", 0x1002)
+                assert "no room" in reason.reason
 
     @pytest.mark.parametrize("idle_timeout", [3.0, 30.0])
     async def test_a_peer_that_vanishes_is_noticed_at_both_ends(self, idle_timeout: float) -> None:

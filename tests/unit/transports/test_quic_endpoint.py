@@ -919,7 +919,7 @@ async def test_a_dial_to_a_zone_that_does_not_exist_leaves_nothing() -> None:
 
 
 async def test_silence_is_told_as_such_and_is_no_goodbye() -> None:
-    async with scene(QuicConfig(idle_timeout=2.0, keep_alive=0)) as at:
+    async with scene(QuicConfig(idle_timeout=2.0, keep_alive=None)) as at:
         dialed, accepted = await at.connect()
         await (await dialed.open_stream()).write(b"x" * 100)
         await asyncio.sleep(0.2)

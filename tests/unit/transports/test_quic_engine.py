@@ -1254,3 +1254,34 @@ def test_a_preferred_address_is_not_sent_to() -> None:
     assert pair.dialer.quic._remote_preferred_address is None
     pair.send(pair.dialer, b"hello")
     assert [path.addr for path in pair.dialer.quic._network_paths] == [pair.listener.addr]
+
+
+# Forged packets, and what is logged
+
+
+@pytest.mark.parametrize("is_fast", [True, False], ids=["bulk", "aioquic's"])
+def test_too_many_forged_packets_end_the_connection(is_fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{package.__name__}.receiving._MAX_FORGED_GCM", 50)
+    pair = Pair()
+    engine, source = pair.listener.quic, pair.dialer.addr
+    cid = engine.host_cid if is_fast else engine._host_cids[1].cid
+    rng = random.Random(1)
+    for _ in range(50):
+        engine.receive(b"\x40" + cid + rng.randbytes(60), 69, source, pair.now)
+    assert engine._forged == 50
+    assert engine._close_event is None
+    up = pair.send(pair.dialer, pattern(5000))
+    pair.run(lambda: up in pair.listener.ended)  # they harm nothing below the limit
+    engine.receive(b"\x40" + cid + rng.randbytes(60), 69, source, pair.now)
+    assert engine._close_event.error_code == QuicErrorCode.AEAD_LIMIT_REACHED
+
+
+def test_what_peers_do_is_logged_below_libp2p_for_who_debugs(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("DEBUG"):
+        pair = Pair()
+        pair.dialer.quic._logger.warning("a peer does %s", "something")
+        pair.dialer.quic.close(reason_phrase="done")
+        pair.settle()
+    assert {record.name for record in caplog.records} == {"libp2p.transports.quic.aioquic"}
+    assert {record.levelname for record in caplog.records} == {"DEBUG"}
+    assert "a peer does something" in caplog.text

@@ -16,9 +16,9 @@ class QuicConfig:
     """Seconds for a handshake, on either side."""
     idle_timeout: float = 30.0
     """Seconds without a packet from the peer after which the connection is gone; the peer's own may be less."""
-    keep_alive: float = 15.0
-    """Seconds without a packet from the peer after which it is asked for one (0: never); half of the idle timeout that
-    both sides agreed on, where that is less."""
+    keep_alive: float | None = 15.0
+    """Seconds without a packet from the peer after which it is asked for one (None: never); half of the idle timeout
+    that both sides agreed on, where that is less."""
     linger: float = 2.0
     """Seconds that `close` waits at most for the peer to acknowledge what was written."""
     max_streams: int = 1024
@@ -51,5 +51,7 @@ class QuicConfig:
             raise ValueError("stream_window, max_stream_window and connection_window must not decrease in this order")
         if min(self.max_streams, self.max_pending_inbound, self.handshake_timeout, self.idle_timeout) <= 0:
             raise ValueError("max_streams, max_pending_inbound, handshake_timeout and idle_timeout must be positive")
-        if min(self.keep_alive, self.linger) < 0:
-            raise ValueError("keep_alive and linger must not be negative")
+        if self.linger < 0:
+            raise ValueError("linger must not be negative")
+        if self.keep_alive is not None and self.keep_alive <= 0:
+            raise ValueError("keep_alive must be positive; None turns it off")

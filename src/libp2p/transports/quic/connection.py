@@ -66,12 +66,12 @@ class QuicConnection(QuicStreams):
 
     async def close(self, reason: str = "closed by the application", code: int = 0) -> None:
         if self._end(ConnectionClosed(reason, by="local", code=code)):
-            self._driver.close(reason)
+            self._driver.close(reason, code)
         await self._driver.wait_gone()
 
     def abort(self, reason: str = "aborted by the application", code: int | None = None) -> None:
         self._end(ConnectionClosed(reason, by="local", code=code))
-        self._driver.abort(reason)
+        self._driver.abort(reason, code=code or 0)
 
     # What streams call
 

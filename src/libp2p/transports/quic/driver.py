@@ -103,13 +103,14 @@ class Driver:
         self._rings_at = 0.0
         self._keep_alive_at = float("inf")
         self._goodbye: str | None = None
+        self._goodbye_code = 0
         self._linger_until = float("inf")
 
     # What the endpoint reports
 
     def receive(self, data: bytes, size: int, addr: SocketAddress, local_ip: str | None, now: float) -> None:
         """Datagrams have arrived for this connection; `process` follows when all of a batch are there."""
-        newest = self.engine.newest
+        newest, life = self.engine.newest, self.engine.gives_up_at
         if not self._gone.done():
             try:
                 self.engine.receive(data, size, addr, now)
@@ -117,7 +118,7 @@ class Driver:
                 self._break(error)
         if local_ip is not None and (self.local_ip is None or self.engine.newest > newest):
             self.local_ip = local_ip  # where the newest packet of the peer came to: anybody can send some garbage
-        if self.application is not None:
+        if self.application is not None and self.engine.gives_up_at != life:  # any packet of the peer's, and no other
             self._move_keep_alive(now)
 
     def process(self) -> None:
@@ -134,7 +135,7 @@ class Driver:
         if self._gone.done():  # who was told has aborted it
             return
         if self._goodbye is not None and (self.engine.is_delivered or self._loop.time() >= self._linger_until):
-            self.engine.close(error_code=0, reason_phrase=self._goodbye)
+            self.engine.close(error_code=self._goodbye_code, reason_phrase=self._goodbye)
         self._transmit()
         if self.engine.is_over:
             self._finish()
@@ -149,18 +150,20 @@ class Driver:
             self._scheduled = True
             self._loop.call_soon(self._tick)
 
-    def close(self, reason: str) -> None:
+    def close(self, reason: str, code: int = 0) -> None:
         """Say goodbye when all that was written has arrived, or after the time for that."""
-        self._goodbye = reason
+        self._goodbye, self._goodbye_code = reason, code
         self._linger_until = self._loop.time() + self._settings.linger
         self.soon()
 
-    def abort(self, reason: str, failure: Exception | None = None) -> None:
-        """Say goodbye now. `failure` is what the handshake fails by, where it is not over yet. Idempotent."""
+    def abort(self, reason: str, failure: Exception | None = None, *, code: int = 0) -> None:
+        """Say goodbye now. `failure` is what the handshake fails by, where it is not over yet; `code` is told where it
+        is. Idempotent.
+        """
         if not self._gone.done():
             self.failure = failure
             if self.engine.is_complete:
-                self.engine.close(error_code=0, reason_phrase=reason)
+                self.engine.close(error_code=code, reason_phrase=reason)
             else:
                 self.engine.close(QuicErrorCode.NO_ERROR, QuicFrameType.PADDING, reason)
             self.process()
@@ -233,7 +236,7 @@ class Driver:
             self._endpoint.established(self)
 
     def _move_keep_alive(self, now: float) -> None:
-        if self._settings.keep_alive:
+        if self._settings.keep_alive is not None:
             self._keep_alive_at = now + min(self._settings.keep_alive, self.engine.agreed_idle_timeout / 2)
 
     def _set_timer(self) -> None:

@@ -18,7 +18,7 @@ from aioquic import tls
 from aioquic._buffer import Buffer
 from aioquic.quic import connection as quic_connection
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import QuicConnection, QuicConnectionError
+from aioquic.quic.connection import QuicConnection, QuicConnectionAdapter, QuicConnectionError
 from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, pull_quic_transport_parameters
 from aioquic.quic.recovery import QuicPacketSpace
@@ -42,7 +42,14 @@ MAX_CONNECTION_IDS = 4
 # It makes 33 sets for each connection, always the same. Other users of aioquic in this process get them faster, too.
 quic_connection.EPOCHS = cache(quic_connection.EPOCHS)
 
-logging.getLogger("quic").addHandler(logging.NullHandler())  # aioquic warns of what peers do: for who asks to hear it
+_logger = logging.getLogger("libp2p.transports.quic.aioquic")
+
+
+class _Muted(QuicConnectionAdapter):
+    """aioquic's log of a connection, below this package's, and for who debugs: it warns of whatever peers do."""
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:  # noqa: ARG002
+        super().log(logging.DEBUG, msg, *args, **kwargs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +88,7 @@ class HandshakeEngine(QuicConnection):
             original_destination_connection_id=origin.get("original_destination_cid"),
             retry_source_connection_id=origin.get("retry_source_cid"),
         )
+        self._logger = self._loss._logger = _Muted(_logger, self._logger.extra)
         self.remote_key: PublicKey | None = None
         """The peer's identity key, once it has shown that it holds the key of its certificate."""
         self._claimed_key: PublicKey | None = None  # the one that its certificate names

@@ -8,12 +8,14 @@ from operator import attrgetter
 from typing import Unpack
 
 from aioquic._buffer import Buffer
+from aioquic._crypto import CryptoError
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import END_STATES, QuicConnectionError, QuicReceiveContext
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, decode_packet_number
 from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import MAX_ACK_RANGES, QuicPacketSpace
 from aioquic.quic.stream import QuicStreamReceiver
+from aioquic.tls import CipherSuite
 from cryptography.exceptions import InvalidTag
 
 from ..config import QuicConfig
@@ -25,6 +27,12 @@ from .streams import StreamsEngine
 _MAX_GAPS = 1000
 """Pieces of a stream that wait for what is missing before them; quic-go's limit. Each costs more memory than it has
 bytes, if a peer wants that."""
+
+_MAX_FORGED = {CipherSuite.CHACHA20_POLY1305_SHA256: 1 << 36}
+_MAX_FORGED_GCM = 1 << 52
+"""Packets that could not be decrypted, of one connection under all its keys: "If the total number of received packets
+that fail authentication [...] exceeds the integrity limit for the selected AEAD, the endpoint MUST immediately close
+the connection" (RFC 9001, 6.6)."""
 
 _start_of, _stop_of = attrgetter("start"), attrgetter("stop")
 
@@ -62,6 +70,7 @@ class ReceivingEngine(StreamsEngine):
         super().__init__(configuration, settings, **origin)
         self._heard = False  # whether a packet was taken since the idle timeout was last moved
         self._starved: set[Lane] = set()  # lanes that wait for the connection's window
+        self._forged = 0  # packets that could not be decrypted
 
     def receive(self, data: bytes, size: int, addr: SocketAddress, now: float) -> None:
         """Take datagrams of `size` bytes each, but for the last one, that came from `addr` one behind the other."""
@@ -117,6 +126,7 @@ class ReceivingEngine(StreamsEngine):
         try:
             payload = keys.aead._aead.decrypt((keys.aead._iv ^ number).to_bytes(12, "big"), data[end:], head)
         except InvalidTag:
+            self._note_forged()
             return True
         if number in space.received_packets:
             return True
@@ -135,6 +145,27 @@ class ReceivingEngine(StreamsEngine):
         self._heard = True
         self._note_packet(space, number, eliciting, now)
         return True
+
+    def _initialize(self, peer_cid: bytes) -> None:
+        super()._initialize(peer_cid)
+        decrypt = self._keys.decrypt_packet
+
+        def count(packet: bytes, encrypted_offset: int, expected_packet_number: int) -> tuple[bytes, bytes, int]:
+            try:
+                return decrypt(packet, encrypted_offset, expected_packet_number)
+            except CryptoError:
+                if self._keys.recv.is_valid():
+                    self._note_forged()
+                raise
+
+        self._keys.decrypt_packet = count  # type: ignore[method-assign]
+
+    def _note_forged(self) -> None:
+        """A packet could not be decrypted: somebody guesses, or it was damaged on its way."""
+        self._forged += 1
+        suite = self.tls.key_schedule.cipher_suite if self.tls.key_schedule is not None else None
+        if self._forged > _MAX_FORGED.get(suite, _MAX_FORGED_GCM):  # type: ignore[arg-type] # None: before any
+            self.close(QuicErrorCode.AEAD_LIMIT_REACHED, QuicFrameType.PADDING, "too many packets were forged")
 
     def _note_packet(self, space: QuicPacketSpace, number: int, eliciting: bool, now: float) -> None:
         """A packet was taken: acknowledge it, if it is `eliciting`."""
