@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
+MINUTES ?= 10
 
 # Exact versions, for what is installed and for what builds the package (by its name in old and new pip).
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
@@ -43,6 +44,9 @@ lint: $(VENV)/.dev ## Check style, types and the layers of imports
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+fuzz: $(VENV)/.fuzz ## Fuzz parsers and handshakes, guided by coverage, for MINUTES (10)
+	@$(BIN)/python tests/fuzz --minutes $(MINUTES)
 
 bench: $(VENV)/.dev ## Measure, beside other implementations, in one table
 	@$(BIN)/python -m bench
@@ -81,6 +85,11 @@ $(VENV)/.cli: $(VENV)/.python pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.cli
 	@echo 'Installing the development tools into $(VENV)'
 	@$(PIP) --group dev
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.dev
+	@echo 'Installing atheris into .venv'
+	@$(PIP) --group fuzz
 	@touch $@
 
 .venv-protos/.done:

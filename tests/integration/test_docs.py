@@ -78,7 +78,15 @@ def test_every_setting_is_listed_with_its_default() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "docs/architecture.md", "docs/how-libp2p-works.md", "docs/testing.md", "CHANGELOG.md"]
+    "name",
+    [
+        "README.md",
+        "docs/architecture.md",
+        "docs/how-libp2p-works.md",
+        "docs/security.md",
+        "docs/testing.md",
+        "CHANGELOG.md",
+    ],
 )
 def test_links_lead_somewhere(name: str) -> None:
     page = DOCS.parent / name

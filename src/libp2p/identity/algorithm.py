@@ -1,5 +1,8 @@
 """What each key type has to do: one `Algorithm` per module, chosen by `algorithm_for`, loaded when first used.
 
+What `cryptography` raises for a malformed key is not documented, and changes: besides `ValueError` there are
+`UnsupportedAlgorithm`, `TypeError` and `InternalError`. So whatever its parsers raise is an `InvalidKey`.
+
 A handle is the `cryptography` object of a key. Raw bytes are those of the peer-ids spec, "Key Types".
 """
 

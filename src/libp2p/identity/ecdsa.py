@@ -9,7 +9,7 @@ Keys are made on P-256, as every implementation does; P-224, P-384 and P-521 are
 
 from __future__ import annotations
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -42,7 +42,7 @@ class Ecdsa(Algorithm[ec.EllipticCurvePublicKey, ec.EllipticCurvePrivateKey]):
     def load_public(self, raw: bytes) -> ec.EllipticCurvePublicKey:
         try:
             public = load_der_public_key(raw)
-        except (ValueError, UnsupportedAlgorithm) as error:
+        except Exception as error:  # see `algorithm.py`
             raise InvalidKey(f"malformed ECDSA public key: {error}") from error
         if not isinstance(public, ec.EllipticCurvePublicKey) or public.curve.name not in CURVES:
             raise InvalidKey("not an ECDSA public key on a NIST curve")
@@ -56,7 +56,7 @@ class Ecdsa(Algorithm[ec.EllipticCurvePublicKey, ec.EllipticCurvePrivateKey]):
     def load_private(self, raw: bytes) -> ec.EllipticCurvePrivateKey:
         try:
             private = load_der_private_key(raw, None)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        except Exception as error:
             raise InvalidKey("malformed ECDSA private key") from error
         if not isinstance(private, ec.EllipticCurvePrivateKey) or private.curve.name not in CURVES:
             raise InvalidKey("not an ECDSA private key on a NIST curve")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -31,7 +30,7 @@ def decode_pem(data: bytes) -> PrivateKey:
         handle = load_pem_private_key(data, password=None)
     except TypeError as error:
         raise InvalidKey("the PEM key is encrypted, which is not supported") from error
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except Exception as error:  # see `algorithm.py`
         raise InvalidKey("malformed or unsupported PEM private key") from error
     if isinstance(handle, Ed25519PrivateKey):
         return PrivateKey.from_handle(KeyType.ED25519, handle)

@@ -9,7 +9,7 @@ Sizes and exponents are limited as in go-libp2p: a small modulus is weak, a larg
 
 from __future__ import annotations
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey, generate_private_key
@@ -51,7 +51,7 @@ class Rsa(Algorithm[RSAPublicKey, RSAPrivateKey]):
     def load_public(self, raw: bytes) -> RSAPublicKey:
         try:
             public = load_der_public_key(raw)
-        except (ValueError, UnsupportedAlgorithm) as error:
+        except Exception as error:  # see `algorithm.py`
             raise InvalidKey(f"malformed RSA public key: {error}") from error
         if not isinstance(public, RSAPublicKey):
             raise InvalidKey("the key is labelled RSA, but is of another type")
@@ -68,7 +68,7 @@ class Rsa(Algorithm[RSAPublicKey, RSAPrivateKey]):
     def load_private(self, raw: bytes) -> RSAPrivateKey:
         try:
             private = load_der_private_key(raw, None)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        except Exception as error:
             raise InvalidKey("malformed RSA private key") from error
         if not isinstance(private, RSAPrivateKey):
             raise InvalidKey("the key is labelled RSA, but is of another type")

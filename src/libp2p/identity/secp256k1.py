@@ -38,7 +38,7 @@ class Secp256k1(Algorithm[ec.EllipticCurvePublicKey, ec.EllipticCurvePrivateKey]
     def load_public(self, raw: bytes) -> ec.EllipticCurvePublicKey:
         try:
             return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256K1(), raw)
-        except ValueError as error:
+        except Exception as error:  # see `algorithm.py`
             raise InvalidKey(f"malformed secp256k1 public key of {len(raw)} bytes: {error}") from error
 
     def dump_public(self, public: ec.EllipticCurvePublicKey) -> bytes:

@@ -222,3 +222,15 @@ def test_der_that_is_not_canonical_is_refused():
     der[1], der[24] = len(der) - 2, len(compressed) + 1
     with pytest.raises(InvalidKey, match="canonical"):
         PublicKey(KeyType.ECDSA, bytes(der))
+
+
+@pytest.mark.parametrize("key_type", [KeyType.ECDSA, KeyType.RSA])
+def test_a_key_for_which_openssl_has_no_words(key_type):
+    """An X448 key of another size, which fuzzing found: `cryptography` raises `InternalError`."""
+    oid = bytes.fromhex("3005 0603 2b656f")
+    public = b"\x30\x2a" + oid + b"\x03\x21\x00" + bytes(range(32))
+    private = b"\x30\x2e\x02\x01\x00" + oid + b"\x04\x22\x04\x20" + bytes(range(32))
+    with pytest.raises(InvalidKey):
+        PublicKey(key_type, public)
+    with pytest.raises(InvalidKey):
+        PrivateKey(key_type, private)
