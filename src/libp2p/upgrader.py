@@ -33,7 +33,7 @@ from .connection import (
 from .connection.negotiation import expect_agreement, incoming_of
 from .errors import HandshakeError
 from .identity import PeerId, PrivateKey
-from .io import time_limit
+from .io import HostMemory, time_limit
 from .security.pnet import PrivateNetwork
 
 
@@ -60,6 +60,7 @@ class Upgrader(ConnectionUpgrader):
         muxers: Sequence[Muxer],
         private_network: PrivateNetwork | None = None,
         config: UpgraderConfig | None = None,
+        memory: HostMemory | None = None,
     ) -> None:
         if not security or not muxers:
             raise ValueError("an upgrader needs at least one security protocol and one muxer")
@@ -69,6 +70,7 @@ class Upgrader(ConnectionUpgrader):
         self._muxers = {muxer.protocol_id: muxer for muxer in muxers}
         self._private_network = private_network
         self._config = config or UpgraderConfig()
+        self._memory = memory or HostMemory()
 
     async def upgrade(
         self,
@@ -93,7 +95,8 @@ class Upgrader(ConnectionUpgrader):
                 muxer = await self._negotiate(channel, role, list(self._muxers), "muxer negotiation")
             elif muxer not in self._muxers:
                 raise HandshakeError(f"{channel.protocol} agreed on the muxer {muxer}, which was not offered")
-            return self._muxers[muxer].connect(channel, direction, role)
+            memory = self._memory.of_connection(channel.remote_peer)
+            return self._muxers[muxer].connect(channel, direction, role, memory=memory)
         except BaseException as error:
             raw.abort(error if isinstance(error, Exception) else None)
             raise

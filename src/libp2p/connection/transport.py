@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from ..errors import LocalProtocolError
 from ..identity import PeerId, PrivateKey
+from ..io import HostMemory
 from ..multiaddr import Multiaddr, Resolver
 from .raw import RawConnection
 from .streams import Connection, Direction, Role
@@ -134,6 +135,7 @@ class TransportContext:
         resolver: Resolver | None = None,
         is_private: bool = False,
         clock: Callable[[], float] | None = None,
+        memory: HostMemory | None = None,
     ) -> None:
         self.key = key
         """The host's."""
@@ -141,6 +143,8 @@ class TransportContext:
         self.resolver = resolver or Resolver()
         self.is_private = is_private
         """Whether the host talks within a private network only."""
+        self.memory = memory or HostMemory()
+        """What peers make the host hold, and may: each connection has an account there."""
         self._clock = clock
         self._shared: dict[Callable[[], Any], Any] = {}
 

@@ -28,7 +28,7 @@ from ..connection.negotiation import expect_agreement, incoming_of
 from ..errors import ConnectionClosed, DialError, Libp2pError, ProtocolNotSupported
 from ..events import EventBus
 from ..identity import PeerId, PrivateKey
-from ..io import Buffer, TaskSupervisor, time_limit
+from ..io import Buffer, HostMemory, MemoryConfig, TaskSupervisor, time_limit
 from ..multiaddr import Multiaddr, Resolver
 from ..muxers.yamux import Yamux
 from ..peerstore import MemoryPeerStore, PeerStore
@@ -68,6 +68,7 @@ class HostConfig:
     upgrader: UpgraderConfig = field(default_factory=UpgraderConfig)
     addrs: AddrsConfig = field(default_factory=AddrsConfig)
     swarm: SwarmConfig = field(default_factory=SwarmConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
     identify: IdentifyConfig = field(default_factory=IdentifyConfig)
     ping: PingConfig = field(default_factory=PingConfig)
     requests: RequestsConfig = field(default_factory=RequestsConfig)
@@ -104,16 +105,20 @@ class Host:
         self._listen_on = [Multiaddr(addr) for addr in listen_addrs]
         self._handlers = HandlerTable()
         self._tasks = TaskSupervisor(f"host {self.id}")
+        memory = HostMemory(self.config.memory)
         upgrader = Upgrader(
             self.key,
             security=security or [Noise(), Tls()],
             muxers=muxers or [Yamux()],
             private_network=private_network,
             config=self.config.upgrader,
+            memory=memory,
         )
         self.swarm = Swarm(
             self.id,
-            context=TransportContext(self.key, upgrader, resolver=resolver, is_private=private_network is not None),
+            context=TransportContext(
+                self.key, upgrader, resolver=resolver, is_private=private_network is not None, memory=memory
+            ),
             transports=_default_transports(private_network) if transports is None else transports,
             peerstore=self.peerstore,
             events=self.events,

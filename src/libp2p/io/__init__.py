@@ -4,7 +4,7 @@ from .buffer import DEFAULT_READ_LIMIT, ReceiveBuffer
 from .delimited import read_delimited, write_delimited
 from .gate import WriteGate
 from .limits import time_limit
-from .memory import MemoryAccount, MemoryConfig, connection_memory, host_memory
+from .memory import HostMemory, MemoryAccount, MemoryConfig
 from .stream import Buffer, ByteStream, Reader, Sink
 from .tasks import TaskSupervisor
 
@@ -12,6 +12,7 @@ __all__ = [
     "DEFAULT_READ_LIMIT",
     "Buffer",
     "ByteStream",
+    "HostMemory",
     "MemoryAccount",
     "MemoryConfig",
     "Reader",
@@ -19,8 +20,6 @@ __all__ = [
     "Sink",
     "TaskSupervisor",
     "WriteGate",
-    "connection_memory",
-    "host_memory",
     "read_delimited",
     "time_limit",
     "write_delimited",

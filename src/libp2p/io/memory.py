@@ -21,6 +21,7 @@ import os
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 _HOST_SHARE = 8
@@ -45,6 +46,7 @@ class MemoryConfig:
     """Bytes for one connection. At a limit the fullest stream of the largest holder is reset."""
 
 
+@cache
 def machine_memory() -> int:
     """The memory of the machine, or of the container that this runs in, in bytes."""
     sizes = []
@@ -55,15 +57,19 @@ def machine_memory() -> int:
     return min((size for size in sizes if size > 0), default=_UNKNOWN_MACHINE)
 
 
-def host_memory(config: MemoryConfig) -> MemoryAccount:
-    """The account of a host."""
-    limit = config.max_per_host
-    return MemoryAccount("host", machine_memory() // _HOST_SHARE if limit is None else limit)
+class HostMemory:
+    """The accounts of one host."""
 
+    def __init__(self, config: MemoryConfig | None = None) -> None:
+        self._config = config or MemoryConfig()
+        limit = self._config.max_per_host
+        self.account = MemoryAccount("host", machine_memory() // _HOST_SHARE if limit is None else limit)
+        """What all peers together make the host hold."""
 
-def connection_memory(host: MemoryAccount, peer: Hashable, config: MemoryConfig) -> MemoryAccount:
-    """The account of a new connection to `peer`, whose connections share one."""
-    return host.child("peer", config.max_per_peer, key=peer).child("connection", config.max_per_connection)
+    def of_connection(self, peer: Hashable) -> MemoryAccount:
+        """The account of a new connection to `peer`, whose connections share one above it."""
+        of_peer = self.account.child("peer", self._config.max_per_peer, key=peer)
+        return of_peer.child("connection", self._config.max_per_connection)
 
 
 class MemoryAccount:

@@ -240,6 +240,7 @@ class Swarm:
             self._on_stream,
             lambda reason: self._lost(connection, reason),
             lambda stream: self._events.emit(StreamClosed(stream)),
+            on_memory_limit=self._events.emit,
         )
 
     def _lost(self, connection: Connection, reason: ConnectionClosed) -> None:

@@ -8,7 +8,7 @@ import gc
 import pytest
 
 from libp2p.errors import StreamReset
-from libp2p.io import MemoryAccount, MemoryConfig, ReceiveBuffer, connection_memory, host_memory
+from libp2p.io import HostMemory, MemoryAccount, MemoryConfig, ReceiveBuffer
 from libp2p.io.memory import machine_memory
 
 
@@ -35,15 +35,15 @@ class Holder:
         return True
 
 
-def host(limit: int = 1000, *, peer: int = 500, connection: int = 200) -> tuple[MemoryAccount, MemoryConfig]:
-    config = MemoryConfig(max_per_host=limit, max_per_peer=peer, max_per_connection=connection)
-    return host_memory(config), config
+def host(limit: int = 1000, *, peer: int = 500, connection: int = 200) -> HostMemory:
+    return HostMemory(MemoryConfig(max_per_host=limit, max_per_peer=peer, max_per_connection=connection))
 
 
 def test_what_a_connection_holds_counts_for_its_peer_and_the_host() -> None:
-    root, config = host()
-    a, b = (connection_memory(root, "ann", config) for _ in range(2))
-    c = connection_memory(root, "bob", config)
+    memory = host()
+    root = memory.account
+    a, b = (memory.of_connection("ann") for _ in range(2))
+    c = memory.of_connection("bob")
     a.hold(30)
     b.hold(40)
     assert c.draw(50)
@@ -60,8 +60,9 @@ def test_what_a_connection_holds_counts_for_its_peer_and_the_host() -> None:
 
 
 def test_windows_grow_up_to_half_of_each_limit() -> None:
-    root, config = host(limit=260)
-    a, b, other = (connection_memory(root, peer, config) for peer in ("ann", "ann", "bob"))
+    memory = host(limit=260)
+    root = memory.account
+    a, b, other = (memory.of_connection(peer) for peer in ("ann", "ann", "bob"))
     assert not a.draw(101), "more than half of the connection's"
     assert a.draw(100)
     assert not other.draw(31), "more than half of the host's"
@@ -76,8 +77,9 @@ def test_windows_grow_up_to_half_of_each_limit() -> None:
 
 
 def test_the_largest_holder_pays_until_all_is_within_the_limits() -> None:
-    root, config = host(limit=350)
-    small, large = (Holder(connection_memory(root, peer, config)) for peer in ("ann", "bob"))
+    memory = host(limit=350)
+    root = memory.account
+    small, large = (Holder(memory.of_connection(peer)) for peer in ("ann", "bob"))
     for n in (10, 60, 20):
         small.hold(n)
     for n in (90, 80):
@@ -94,10 +96,11 @@ def test_the_largest_holder_pays_until_all_is_within_the_limits() -> None:
 
 
 def test_a_holder_with_nothing_to_give_up_is_passed_over() -> None:
-    root, config = host(limit=100)
-    idle = connection_memory(root, "ann", config)
+    memory = host(limit=100)
+    root = memory.account
+    idle = memory.of_connection("ann")
     assert idle.draw(50)
-    payer = Holder(connection_memory(root, "bob", config))
+    payer = Holder(memory.of_connection("bob"))
     payer.hold(40)
     payer.hold(20)
     assert payer.pieces == [20]
@@ -107,7 +110,7 @@ def test_a_holder_with_nothing_to_give_up_is_passed_over() -> None:
 
 
 def test_the_host_has_an_eighth_of_the_machine() -> None:
-    assert host_memory(MemoryConfig()).limit == machine_memory() // 8
+    assert HostMemory().account.limit == machine_memory() // 8
     assert machine_memory() >= 64 * 1024 * 1024
 
 

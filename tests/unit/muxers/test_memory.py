@@ -11,7 +11,7 @@ import pytest
 from libp2p.connection import Direction, MemoryLimitReached, Muxer, Stream, StreamErrorCode
 from libp2p.errors import StreamReset
 from libp2p.identity import PrivateKey
-from libp2p.io import MemoryAccount, MemoryConfig, connection_memory, host_memory
+from libp2p.io import HostMemory, MemoryAccount, MemoryConfig
 from libp2p.muxers.mplex import Mplex
 from libp2p.muxers.yamux import Yamux
 from libp2p.testing.conformance.channel import clear_channels
@@ -28,16 +28,16 @@ async def hosts(
     *, count: int = 1, config: MemoryConfig | None = None, muxer: Muxer | None = None
 ) -> AsyncIterator[tuple[MemoryAccount, list[tuple[Side, Side]], list[MemoryLimitReached]]]:
     """`count` connections of one peer to a host with a memory limit: its account, the pairs of dialer and listener."""
-    config = config or MemoryConfig()
     muxer = muxer or Yamux()
-    account = host_memory(config)
+    of_host = HostMemory(config)
+    account = of_host.account
     told: list[MemoryLimitReached] = []
     pipes, pairs = [], []
     for _ in range(count):
         raw = pipe()
         here, there = clear_channels(*raw, *KEYS)
         dialer = Side(muxer.connect(here, Direction.OUTBOUND))
-        memory = connection_memory(account, dialer.connection.local_peer, config)
+        memory = of_host.of_connection(dialer.connection.local_peer)
         listener = Side(muxer.connect(there, Direction.INBOUND, memory=memory))
         listener.connection.serve(listener.accepted.put_nowait, listener.closed.append, on_memory_limit=told.append)
         pipes.append(raw)

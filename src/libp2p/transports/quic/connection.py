@@ -20,6 +20,7 @@ from ...connection import Direction
 from ...errors import ConnectionClosed
 from ...errors import StreamReset as StreamResetError
 from ...identity import PeerId, PublicKey
+from ...io import MemoryAccount
 from ...multiaddr import Multiaddr
 from .driver import Driver
 from .engine import Engine, Lane
@@ -46,6 +47,7 @@ class QuicConnection(QuicStreams):
         local_addr: Multiaddr,
         remote_addr: Multiaddr,
         direction: Direction,
+        memory: MemoryAccount | None = None,
     ) -> None:
         super().__init__(
             local_peer=local_peer,
@@ -55,6 +57,7 @@ class QuicConnection(QuicStreams):
             direction=direction,
             security=SECURITY,
             muxer=MUXER,
+            memory=memory,
         )
         self._driver = driver
         self._engine = engine

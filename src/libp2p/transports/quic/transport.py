@@ -157,6 +157,7 @@ class Quic(Transport):
             local_addr=endpoint.local_addr(driver.addr, driver.local_ip),
             remote_addr=from_socket(driver.addr),
             direction=driver.direction,
+            memory=self.context.memory.of_connection(engine.remote_key.peer_id),
         )
 
 
