@@ -41,6 +41,8 @@ CHECKS = (
     "half-close",
     "reset",
     "unsupported",
+    "refusals",
+    "identify-at-once",
     "wrong-peer",
     "slow-listener",
     "slow-dialer",
@@ -65,6 +67,10 @@ LACKS = {
 }
 """What a peer cannot do: (`dialer`, `listener` or "" for both, implementation, a word of the stack, check) -> why.
 Listed, and not asked of it."""
+
+
+OURS = {"refusals", "identify-at-once"}
+"""Checks that only our own program asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +98,8 @@ class Cell:
 
     def lacking(self) -> dict[str, str]:
         """The checks that one of the two peers cannot do, and why."""
-        return {
+        foreign = {check: "not in the dialer's program" for check in OURS if self.dialer != "us"}
+        return foreign | {
             check: why
             for (role, who, part, check), why in LACKS.items()
             if part in self.stack

@@ -14,6 +14,7 @@ from serve import ECHO, HALF_CLOSE, RESET, SEEN, SLOW_READ, read_slowly
 from libp2p.connection import Connection, Stream
 from libp2p.errors import DialError, PeerIdMismatch, ProtocolNotSupported, StreamReset
 from libp2p.host import Host
+from libp2p.host.identify import IdentifyFailed
 from libp2p.host.ping import PROTOCOL_ID as PING
 from libp2p.multiaddr import Multiaddr
 from libp2p.protocols.perf import measure
@@ -40,6 +41,8 @@ class Dialed:
     host: Host
     connection: Connection
     addr: Multiaddr
+    new_host: Callable[[], Host]
+    """Makes another host of the same kind."""
 
     async def open(self, protocol: str) -> Stream:
         return await self.host.new_stream(self.connection, protocol)
@@ -155,6 +158,41 @@ async def unsupported(dialed: Dialed) -> None:
         raise CheckFailed("the stream was opened")
 
 
+async def refusals(dialed: Dialed) -> None:
+    """Many at once, however the answer is waited for."""
+
+    async def one(number: int) -> None:
+        try:
+            if number % 4 == 0:
+                await dialed.host.new_stream(dialed.connection, f"/no/such/{number}", f"/nor/that/{number}")
+            stream = await dialed.open(f"/no/such/{number}")
+            if number % 4 == 1:
+                await stream.agreed()
+            if number % 4 == 2:
+                await stream.write(bytes(100))
+            await stream.close_write()
+            await stream.read()
+        except ProtocolNotSupported:
+            return
+        raise CheckFailed("the stream was opened")
+
+    for start in range(0, 60, 12):  # in rounds: some peers lose streams that come all at once
+        await asyncio.gather(*map(one, range(start, start + 12)))
+    await echo(dialed)
+
+
+async def identify_at_once(dialed: Dialed) -> None:
+    """The first thing on a new connection, while our host asks by itself: js-libp2p refuses a second stream."""
+    async with dialed.new_host() as another:
+        failed: list[IdentifyFailed] = []
+        another.events.on(IdentifyFailed, failed.append)
+        connection = await another.connect(dialed.addr)
+        for _ in range(3):
+            seen = await another.identify.identify(connection)
+            ensure({PING, ECHO} <= set(seen.protocols), f"ping or echo is missing: {seen.protocols}")
+        ensure(not failed, f"asked by itself, our host got {[event.error for event in failed]}")
+
+
 async def wrong_peer(dialed: Dialed) -> None:
     try:
         await dialed.host.connect(dialed.addr.without_peer().with_peer(SOMEONE))
@@ -172,6 +210,8 @@ CHECKS: dict[str, Callable[[Dialed], Awaitable[None]]] = {
     "half-close": half_close,
     "reset": reset,
     "unsupported": unsupported,
+    "refusals": refusals,
+    "identify-at-once": identify_at_once,
     "wrong-peer": wrong_peer,
     "slow-listener": slow_listener,
     "slow-dialer": slow_dialer,

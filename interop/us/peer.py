@@ -118,7 +118,7 @@ async def dial() -> bool:
             await measure_all(ours, connection)
             return True
         print(f"latency:\n  handshake_plus_one_rtt: {handshake * 1000:.3f}\n  ping_rtt: {rtt * 1000:.3f}\n  unit: ms")
-        return await run_checks(Dialed(ours, connection, addr))
+        return await run_checks(Dialed(ours, connection, addr, host))
 
 
 async def run_checks(dialed: Dialed) -> bool:

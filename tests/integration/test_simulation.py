@@ -148,27 +148,6 @@ async def test_what_fails_to_enter_is_undone(stack: Stack) -> None:
     assert not any(host.listen_addrs for host in sim.hosts)
 
 
-async def test_hosts_come_go_and_fall_silent() -> None:
-    async with Simulation(3, flood, ip=lambda number: f"fd00::{number + 1:x}") as sim:
-        await sim.connect(ring(3))
-        assert await sim.add() == 3
-        assert str(sim.hosts[3].addrs[0]).startswith("/ip6/fd00::4/tcp/4001/p2p/")
-        await sim.connect([(3, 0), (3, 1)])
-        await sim.stop(0)
-        await sim.stop(0)
-        await sim.until(lambda: len(sim.hosts[3].connections) == 1, within=5)
-        sim.unplug(1)
-        sim.network.heal(sim.nodes[1], sim.nodes[3])
-        assert await sim.until(lambda: not sim.hosts[3].connections, within=100) > 50
-        assert not sim.hosts[1].connections
-        with pytest.raises(ExceptionGroup):
-            await sim.connect([(2, 1)])
-        await sim.connect([(3, 2)])
-        new = await sim.add()
-        with pytest.raises(ExceptionGroup):
-            await sim.connect([(new, 1)])
-
-
 async def test_until_tells_how_long_it_took() -> None:
     async with Simulation(2, link=Link(latency=1)) as sim:
         await sim.connect([(0, 1)])

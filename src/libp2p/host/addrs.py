@@ -74,6 +74,7 @@ class OwnAddrs:
         self._also = _bare(map(Multiaddr, config.also_announce))
         self._hidden_addrs, self._hidden_networks = _hidden(config.no_announce)
         self._found: dict[tuple[AddrSource, str], tuple[Multiaddr, ...]] = {}
+        self._listening: tuple[Multiaddr, ...] = ()
         self._addrs: tuple[Multiaddr, ...] = ()
         self._with_peer: tuple[Multiaddr, ...] = ()
         self.refresh()
@@ -93,7 +94,7 @@ class OwnAddrs:
     def found(self, source: AddrSource) -> tuple[Multiaddr, ...]:
         """What was found by `source`, whether it is told or not."""
         if source is AddrSource.LISTENED:
-            return tuple(self._listened())
+            return self._listening
         if source is AddrSource.ANNOUNCED:
             return tuple(dict.fromkeys((*self._announce, *self._also)))
         found = (addrs for (kind, _), addrs in self._found.items() if kind is source)
@@ -114,6 +115,7 @@ class OwnAddrs:
 
     def refresh(self) -> None:
         """Look again at what there is, and tell of a change."""
+        self._listening = tuple(self._listened())
         before, now = self._addrs, tuple(self._told())
         if now == before:
             return

@@ -38,13 +38,14 @@ from ..security.pnet import PrivateNetwork
 from ..security.tls import Tls
 from ..swarm import StreamOpened, Swarm, SwarmConfig
 from ..swarm.events import ListenAddrAdded, ListenAddrRemoved
+from ..transports.interfaces import Interfaces
 from ..transports.memory import MemoryTransport
 from ..transports.quic import Quic
 from ..transports.tcp import Tcp
 from ..transports.unix import Unix
 from ..transports.websocket import WebSocket
 from ..upgrader import Upgrader, UpgraderConfig
-from .addrs import AddrsConfig, OwnAddrs
+from .addrs import AddrsConfig, AddrSource, OwnAddrs
 from .events import ProtocolsChanged
 from .handlers import HandlerTable
 from .identify import Identify, IdentifyConfig
@@ -114,11 +115,13 @@ class Host:
             config=self.config.upgrader,
             memory=memory,
         )
+        context = TransportContext(
+            self.key, upgrader, resolver=resolver, is_private=private_network is not None, memory=memory
+        )
+        self._interfaces = context.shared(Interfaces)
         self.swarm = Swarm(
             self.id,
-            context=TransportContext(
-                self.key, upgrader, resolver=resolver, is_private=private_network is not None, memory=memory
-            ),
+            context=context,
             transports=_default_transports(private_network) if transports is None else transports,
             peerstore=self.peerstore,
             events=self.events,
@@ -134,6 +137,7 @@ class Host:
         self._services: tuple[Service, ...] = (self.identify, self.ping)
 
     async def __aenter__(self) -> Self:
+        self._interfaces.on_change = self.own_addrs.refresh
         try:
             for service in self._services:
                 await service.__aenter__()
@@ -158,6 +162,7 @@ class Host:
             for service in reversed(self._services):
                 await service.close()
         finally:
+            self._interfaces.close()
             await self.swarm.close()
             self.events.close()
 
@@ -166,7 +171,7 @@ class Host:
     @property
     def listen_addrs(self) -> list[Multiaddr]:
         """Where the host listens: real ports, wildcards resolved to the machine's addresses, no peer id."""
-        return self.swarm.listen_addrs
+        return list(self.own_addrs.found(AddrSource.LISTENED))
 
     @property
     def addrs(self) -> list[Multiaddr]:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 from typing import NamedTuple, TypeAlias
 
+from ..transports.interfaces import Interfaces
 from ..transports.quic.datagrams import DatagramReceiver, DatagramSocket, Received, SocketAddress
 from .links import Road
 
@@ -174,7 +175,7 @@ class SimulatedSocket(DatagramSocket):
         self._closed = False
         self._receiver: DatagramReceiver | None = None
 
-    def local_ips(self) -> Sequence[str]:
+    def local_ips(self, interfaces: Interfaces) -> Sequence[str]:  # noqa: ARG002 - this machine is another one
         ip = self.addr[0]
         return [own for own in self._ports.ips if own == ip or (self.is_wildcard and _version(own) == _version(ip))]
 

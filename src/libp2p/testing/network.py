@@ -95,16 +95,9 @@ class Network:
 
     def heal(self, a: Node, b: Node) -> None:
         """Join `a` and `b` again; what connections sent meanwhile arrives, unless it was given up."""
-        if not self._closed and not a.unplugged and not b.unplugged:
+        if not self._closed:
             self.road(a, b).open()
             self.road(b, a).open()
-
-    def unplug(self, node: Node) -> None:
-        """Cut `node` off from all others, for good: those that there are, and those to come."""
-        node.unplugged = True
-        for other in dict.fromkeys(self._nodes.values()):
-            if node in other.roads or other in node.roads:
-                self.cut(node, other)
 
     async def connect(
         self, source: Node, target: Multiaddr, local_port: LocalPort = LocalPort.SHARED
@@ -158,7 +151,7 @@ class Network:
         """The way from one machine to another."""
         if (road := source.roads.get(target)) is None:
             road = source.roads[target] = Road(Link() if source is target else self._default)
-            road.cut = self._closed or ((source.unplugged or target.unplugged) and source is not target)
+            road.cut = self._closed
         return road
 
     def carrier(self, source: Node, target: Node) -> Carrier:
@@ -199,7 +192,6 @@ class Node:
     def __init__(self, network: Network, ips: tuple[str, ...]) -> None:
         self.network = network
         self.ips = tuple(str(ip_address(ip)) for ip in ips)
-        self.unplugged = False
         self.roads: dict[Node, Road] = {}
         self.queues: dict[Node, DatagramQueue] = {}
         self.listeners: dict[int, Listener] = {}

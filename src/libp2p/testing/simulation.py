@@ -11,7 +11,6 @@
 Rules:
 - The same seed, and the same program, give the same run: keys, links and dice are made of the seed.
 - Host number i is alone on its machine, `nodes[i]`, whose links can be changed and cut.
-- Hosts can come (`add`), go in order (`stop`) and fall silent (`unplug`) at any time.
 - With `Stack.CHEAP` connections have no cryptography and no frames (see `cheap`), with `Stack.FULL` they are Noise and
   yamux: a protocol can't tell the difference, but for what it costs.
 """
@@ -61,8 +60,7 @@ class Simulation(Generic[S]):
     """`count` hosts, each with what `service` makes for it. An async context manager: behind it nothing is left.
 
     `link` joins any two machines until `network.set_link` says otherwise. `muxer` is the full stack's (default: yamux),
-    `cheap` are the settings of cheap connections. `ip` says the address of each machine, by index (default: 10.0.0.1
-    and so on).
+    `cheap` are the settings of cheap connections. The hosts' addresses begin with `first_ip`.
     """
 
     def __init__(
@@ -76,7 +74,7 @@ class Simulation(Generic[S]):
         config: HostConfig | None = None,
         muxer: Muxer | None = None,
         cheap: CheapConfig | None = None,
-        ip: Callable[[int], str] | None = None,
+        first_ip: str = "10.0.0.1",
     ) -> None:
         self.dice = random.Random(seed)  # noqa: S311 - a simulation's dice
         self.network = Network(seed=seed, link=link)
@@ -89,46 +87,27 @@ class Simulation(Generic[S]):
         self._config = config
         self._muxer = muxer or Yamux()
         self._cheap = cheap
-        self._ip = ip or _private_ip
+        self._first_ip = ip_address(first_ip)
         self._unused = Noise()  # a host wants a security protocol, though cheap connections need none
         self._exit = AsyncExitStack()
-        self._exits: list[AsyncExitStack] = []  # of each host
 
     async def __aenter__(self) -> Self:
-        await self._exit.enter_async_context(self.network)
-        try:
-            for _ in range(self._count):
-                await self.add()
-        except BaseException:
-            await self._exit.aclose()
-            raise
+        async with AsyncExitStack() as exits:
+            await exits.enter_async_context(self.network)
+            for number in range(self._count):
+                node = self.network.node(str(self._first_ip + number))
+                host = await exits.enter_async_context(self._host(node))
+                self.nodes.append(node)
+                self.hosts.append(host)
+                if self._service is not None:
+                    self.services.append(await exits.enter_async_context(self._service(host)))
+            self._exit = exits.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._exit.__aexit__(kind, error, trace)
-
-    async def add(self) -> int:
-        """One more host, connected to nobody: its index."""
-        async with AsyncExitStack() as exits:
-            node = self.network.node(self._ip(len(self.nodes)))
-            host = await exits.enter_async_context(self._host(node))
-            service = None if self._service is None else await exits.enter_async_context(self._service(host))
-            self._exits.append(await self._exit.enter_async_context(exits.pop_all()))
-        self.nodes.append(node)
-        self.hosts.append(host)
-        if service is not None:
-            self.services.append(service)
-        return len(self.hosts) - 1
-
-    async def stop(self, number: int) -> None:
-        """Close a host and its service, as their owner would. They keep their places in the lists."""
-        await self._exits[number].aclose()
-
-    def unplug(self, number: int) -> None:
-        """From now on nothing reaches the machine of a host, and nothing leaves it."""
-        self.network.unplug(self.nodes[number])
 
     async def connect(self, pairs: Iterable[tuple[int, int]]) -> None:
         """Connect these hosts, by index: the first of each pair dials. Raises what `Host.connect` does, in a group."""
@@ -173,10 +152,6 @@ class Simulation(Generic[S]):
             muxers=[self._muxer],
             config=self._config,
         )
-
-
-def _private_ip(number: int) -> str:
-    return str(ip_address("10.0.0.1") + number)
 
 
 def _between(groups: Iterable[Iterable[int]]) -> Iterable[tuple[int, int]]:

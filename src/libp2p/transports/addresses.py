@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import socket
 
-import ifaddr
-
 from ..multiaddr import (
     HostPort,
     Multiaddr,
     from_ip,
     from_socket_address,
     host_port,
-    is_link_local,
     is_loopback,
     is_unspecified,
 )
+from .interfaces import Interfaces
 
 
 def sockaddr(target: HostPort) -> tuple[str, int] | tuple[str, int, int, int]:
@@ -39,16 +37,9 @@ def may_dial_from(bound: Multiaddr, target: HostPort) -> bool:
     return is_unspecified(bound) or (is_loopback(bound) and is_loopback(from_ip(target.host)))
 
 
-def interface_ips(family: str) -> tuple[str, ...]:
-    """The addresses of the family `ip4` or `ip6`, without link-local ones."""
-    hosts = (ip.ip if ip.is_IPv4 else ip.ip[0] for adapter in ifaddr.get_adapters() for ip in adapter.ips)
-    addrs = {str(host): from_ip(str(host)) for host in hosts}
-    return tuple(host for host, addr in addrs.items() if family in addr and not is_link_local(addr))
-
-
-def reachable_addrs(bound: Multiaddr) -> tuple[Multiaddr, ...]:
+def reachable_addrs(bound: Multiaddr, interfaces: Interfaces) -> tuple[Multiaddr, ...]:
     """The TCP address `bound`; for a wildcard one those of the machine's interfaces."""
     if not is_unspecified(bound):
         return (bound,)
-    ips = interface_ips("ip6" if "ip6" in bound else "ip4")
+    ips = interfaces.ips("ip6" if "ip6" in bound else "ip4")
     return tuple(from_socket_address(ip, host_port(bound).port) for ip in ips)

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
-from ..addresses import interface_ips
+from ..interfaces import Interfaces
 
 SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 """An IPv4 or IPv6 socket address, as the `socket` module has it."""
@@ -57,10 +57,10 @@ class DatagramSocket(ABC):
         """Whether it is bound to all addresses of the machine."""
         return self.addr[0] in ("0.0.0.0", "::")  # noqa: S104 - compared
 
-    def local_ips(self) -> Sequence[str]:
+    def local_ips(self, interfaces: Interfaces) -> Sequence[str]:
         """The addresses of this machine that lead to it."""
         if self.is_wildcard:
-            return interface_ips("ip6" if ":" in self.addr[0] else "ip4")
+            return interfaces.ips("ip6" if ":" in self.addr[0] else "ip4")
         return (self.addr[0],)
 
     @abstractmethod

@@ -24,6 +24,7 @@ from ...forks import ForkGuard
 from ...identity import PeerId
 from ...multiaddr import HostPort, Multiaddr, host_port
 from ..addresses import sockaddr
+from ..interfaces import Interfaces
 from .address import from_socket, is_quic, to_socket
 from .config import QuicConfig
 from .datagrams import OpenSocket, SocketAddress
@@ -89,7 +90,7 @@ class Quic(Transport):
             endpoint = await self._ports.listen(to_socket(addr), service, self._open)
         except OSError as error:
             raise ListenError(addr, error.strerror or os.strerror(error.errno or 0)) from error
-        listener = QuicListener(endpoint, service)
+        listener = QuicListener(endpoint, service, self.context.shared(Interfaces))
         return listener
 
     def send_datagram(self, addr: Multiaddr, datagram: bytes) -> bool:
@@ -164,14 +165,15 @@ class Quic(Transport):
 class QuicListener(Listener):
     """A listening socket, or a part in one. What is accepted on it, and dialed from it, outlives it."""
 
-    def __init__(self, endpoint: Endpoint, service: PeerService) -> None:
+    def __init__(self, endpoint: Endpoint, service: PeerService, interfaces: Interfaces) -> None:
         self.endpoint = endpoint
+        self._interfaces = interfaces
         self._service = service
 
     @property
     def addrs(self) -> Sequence[Multiaddr]:
         socket = self.endpoint.socket
-        return [from_socket((ip, *socket.addr[1:])) for ip in socket.local_ips()]
+        return [from_socket((ip, *socket.addr[1:])) for ip in socket.local_ips(self._interfaces)]
 
     async def close(self) -> None:
         self.endpoint.stop_serving(self._service)

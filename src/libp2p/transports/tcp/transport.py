@@ -19,6 +19,7 @@ from ...io import time_limit
 from ...multiaddr import HostPort, Multiaddr, host_port
 from ..addresses import is_on_ip, may_dial_from, reachable_addrs, sockaddr
 from ..inbound import InboundUpgrades
+from ..interfaces import Interfaces
 from .connection import TcpConnection
 from .ports import CAN_SHARE, Lease, Opening, TcpPorts, open_socket, share_port
 
@@ -71,7 +72,7 @@ class Tcp(StreamTransport):
             backlog=config.backlog,
             reuse=config.reuse_port,
         )
-        listener = TcpListener(lease, upgrades)
+        listener = TcpListener(lease, upgrades, context.shared(Interfaces))
         self._listeners = [other for other in self._listeners if not other.is_closed] + [listener]
         return listener
 
@@ -87,8 +88,9 @@ class Tcp(StreamTransport):
 class TcpListener(Listener):
     """A listening socket, and the connections accepted on it that are still in the handshake."""
 
-    def __init__(self, lease: Lease, upgrades: InboundUpgrades) -> None:
+    def __init__(self, lease: Lease, upgrades: InboundUpgrades, interfaces: Interfaces) -> None:
         self._lease = lease
+        self._interfaces = interfaces
         self._upgrades = upgrades
         self.port = host_port(lease.addr).port
 
@@ -99,7 +101,7 @@ class TcpListener(Listener):
 
     @property
     def addrs(self) -> Sequence[Multiaddr]:
-        return reachable_addrs(self._lease.addr)
+        return reachable_addrs(self._lease.addr, self._interfaces)
 
     def suits(self, target: HostPort) -> bool:
         """Whether a connection to `target` may come from this listener's port."""

@@ -35,6 +35,7 @@ from ...io import time_limit
 from ...multiaddr import Multiaddr, from_socket_address, ip_of
 from ..addresses import reachable_addrs
 from ..inbound import InboundUpgrades
+from ..interfaces import Interfaces
 from ..tcp.ports import Lease, Opening, TcpPorts
 from ..tcp.transport import connect
 from .address import WsAddress, parse_address, read_address
@@ -144,7 +145,7 @@ class WebSocket(StreamTransport):
         lease = await context.shared(TcpPorts).listen(
             addr, address.target, opening, upgrades.take, backlog=config.backlog, reuse=True
         )
-        return WsListener(lease, upgrades, address.form)
+        return WsListener(lease, upgrades, address.form, context.shared(Interfaces))
 
     async def _open(self, raw: RawConnection, address: WsAddress, addr: Multiaddr) -> WsConnection:
         """The dialer's part, on a connection that was made."""
@@ -210,14 +211,15 @@ class WebSocket(StreamTransport):
 class WsListener(Listener):
     """A part in a listening socket, and the connections accepted on it that are still in the handshake."""
 
-    def __init__(self, lease: Lease, upgrades: InboundUpgrades, form: Multiaddr) -> None:
+    def __init__(self, lease: Lease, upgrades: InboundUpgrades, form: Multiaddr, interfaces: Interfaces) -> None:
         self._lease = lease
+        self._interfaces = interfaces
         self._upgrades = upgrades
         self._form = form
 
     @property
     def addrs(self) -> Sequence[Multiaddr]:
-        return tuple(addr / self._form for addr in reachable_addrs(self._lease.addr))
+        return tuple(addr / self._form for addr in reachable_addrs(self._lease.addr, self._interfaces))
 
     async def close(self) -> None:
         self._lease.close()
