@@ -21,7 +21,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from ..connection import Muxer, SecurityProtocol
-from ..errors import DialError, InvalidInput, Libp2pError, ListenError, ProtocolNotSupported, ResolveError
+from ..errors import DialError, InvalidInput, Libp2pError, ListenError, ProtocolNotSupported, ResolveError, RoutingError
 from ..host import Host
 from ..identity import PrivateKey, load_or_create_private_key
 
@@ -148,7 +148,7 @@ def _exit_code(error: Exception) -> ExitCode:
             return ExitCode.USAGE
         case ProtocolNotSupported():
             return ExitCode.UNSUPPORTED
-        case DialError() | ListenError() | ResolveError():
+        case DialError() | ListenError() | ResolveError() | RoutingError():
             return ExitCode.UNREACHABLE
         case _:
             return ExitCode.FAILED

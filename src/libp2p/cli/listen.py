@@ -1,4 +1,4 @@
-"""`libp2p listen`: a peer that answers ping, identify, perf and echo."""
+"""`libp2p listen`: a peer that answers ping, identify, perf and echo, and is a node of a DHT where asked to."""
 
 from __future__ import annotations
 
@@ -6,15 +6,30 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sys
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
+from ..cid import Cid
 from ..connection import Stream
+from ..discovery import Mdns
+from ..errors import RoutingError
+from ..protocols.kad import AMINO, KadConfig, KadDht, Mode
 from ..protocols.perf import Perf
 from .common import HostOptions, Json, KeyFile, MuxerOption, Output, SecurityOption, run
+from .kad import kad_config
 
 ECHO = "/echo/1.0.0"
+
+
+class DhtMode(StrEnum):
+    """Whether a node of a DHT answers others."""
+
+    AUTO = "auto"
+    SERVER = "server"
+    CLIENT = "client"
 
 
 def default_addrs() -> list[str]:
@@ -34,26 +49,71 @@ def listen(
     key: KeyFile = None,
     security: SecurityOption = None,
     muxer: MuxerOption = None,
+    dht: Annotated[
+        DhtMode | None, typer.Option("--dht", help="Be a node of a Kademlia DHT: whether it answers others.")
+    ] = None,
+    bootstrap: Annotated[
+        list[str] | None,
+        typer.Option("--bootstrap", metavar="ADDR", help="Peer of the DHT to begin with; again for more."),
+    ] = None,
+    protocol: Annotated[str, typer.Option("--dht-protocol", metavar="ID", help="The DHT's protocol id.")] = AMINO,
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", metavar="NAME", help="Keep any value under /NAME/ for others.")
+    ] = None,
+    provide: Annotated[
+        list[str] | None,
+        typer.Option("--provide", metavar="CID", help="Announce in the DHT to have it; again for more."),
+    ] = None,
+    mdns: Annotated[bool, typer.Option("--mdns", help="Find, and be found by, peers of the local network.")] = False,
     as_json: Json = False,
 ) -> None:
     """Listen and serve ping, identify, perf and /echo/1.0.0 until interrupted.
 
     Prints one full multiaddr a line, then `ready`. SIGINT and SIGTERM end it in order, with exit code 0.
     """
-    run(_listen(HostOptions(key, security, muxer), addrs or default_addrs(), Output(as_json)))
+    node = None
+    if dht is not None or provide:
+        mode = Mode((dht or DhtMode.AUTO).value)
+        bare = mode is Mode.SERVER and not bootstrap  # the first one of a network
+        node = kad_config(bootstrap, mode, protocol=protocol, namespace=namespace, alone=bare)
+    run(
+        _listen(HostOptions(key, security, muxer), addrs or default_addrs(), Output(as_json), node, provide or [], mdns)
+    )
 
 
-async def _listen(options: HostOptions, addrs: list[str], output: Output) -> None:
+async def _listen(
+    options: HostOptions, addrs: list[str], output: Output, node: KadConfig | None, provide: list[str], mdns: bool
+) -> None:
+    cids = [Cid.parse(cid) for cid in provide]
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(stopped.set))
-    async with options.host(addrs) as host, Perf(host):
+    async with contextlib.AsyncExitStack() as stack:
+        host = await stack.enter_async_context(options.host(addrs))
+        await stack.enter_async_context(Perf(host))
         host.handle(ECHO)(_echo)
+        if mdns:
+            await stack.enter_async_context(Mdns(host))
+        dht = None if node is None else await stack.enter_async_context(KadDht(host, node))
         for addr in host.addrs:
             output.line(str(addr), addr=str(addr))
         output.line("ready", ready=True)
+        if dht is not None:
+            dht.spawn(_provide(dht, cids, output), name="providing")
         await stopped.wait()
+
+
+async def _provide(dht: KadDht, cids: list[Cid], output: Output) -> None:
+    """Announce what this peer has; what could not be announced now is tried again by the DHT."""
+    await dht.ready()
+    for cid in cids:
+        try:
+            await dht.provide(cid)
+        except RoutingError as error:
+            print(f"libp2p: {cid} was not announced yet: {error}", file=sys.stderr, flush=True)
+        else:
+            output.line(f"provides {cid}", provides=str(cid))
 
 
 async def _echo(stream: Stream) -> None:

@@ -35,32 +35,43 @@ class Reprovider:
         """Announce what is due, for ever."""
         interval = self._node.config.provide_interval
         while True:
-            bits = region_bits(self._node.size.servers)
+            bits = self._bits
             await asyncio.sleep(min(max(interval / 2**bits / 4, _MIN_PAUSE), _MAX_PAUSE))
             if len(self._node.table):
                 await self.sweep()
 
+    @property
+    def _bits(self) -> int:
+        return region_bits(self._node.size.servers, self._node.config.lookup.k)
+
     async def sweep(self) -> int:
-        """Announce all that is due now; how many keys were announced."""
+        """Announce all that is due now, one region after the other; how many keys were announced."""
         node = self._node
-        bits = region_bits(node.size.servers)
-        keys = due(await node.store.provided(), node.wall_clock(), node.config.provide_interval, bits)
-        coverage = Coverage(node.config.lookup.k)
+        interval = node.config.provide_interval
         announced = 0
-        for chunk in chunks(keys, _CHUNK):
-            peers = {key: await self._nearest(key, coverage) for key in chunk}
-            told = await self._providers.announce_all(chunk, peers)
-            done = [key for key in chunk if told[key]]
-            await node.store.set_provided(done, node.wall_clock())
-            announced += len(done)
+        for region in due(await node.store.provided(), node.wall_clock(), interval, self._bits):
+            coverage = Coverage(node.config.lookup.k)
+            known: dict[bytes, list[PeerId]] = {}
+            for key in region:
+                if not coverage.covers(position(key)):
+                    known[key] = await self._look_up(key, coverage)
+            for chunk in chunks(region, _CHUNK):
+                announced += await self._announce(chunk, coverage, known)
         return announced
 
-    async def _nearest(self, key: bytes, coverage: Coverage) -> list[PeerId]:
-        target = position(key)
-        known = coverage.nearest(target)
-        if known is not None:
-            return known
+    async def _announce(self, keys: list[bytes], coverage: Coverage, known: dict[bytes, list[PeerId]]) -> int:
+        """Announce `keys`, and write down when; how many were."""
+        node = self._node
+        for key in keys:
+            if key not in known:
+                known[key] = coverage.nearest(position(key)) or await self._look_up(key, coverage)
+        told = await self._providers.announce_all(keys, known)
+        done = [key for key in keys if told[key]]
+        await node.store.set_provided(done, node.wall_clock())
+        return len(done)
+
+    async def _look_up(self, key: bytes, coverage: Coverage) -> list[PeerId]:
         self.lookups += 1
         query, peers = await self._providers.nearest(key)
-        coverage.found(target, query.lookup.nearest())
+        coverage.found(position(key), query.lookup.nearest())
         return peers

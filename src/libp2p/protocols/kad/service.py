@@ -193,7 +193,9 @@ class KadDht(Service):
         await self._values.put(key, value, progress=progress)
 
     async def get_value(self, key: bytes, *, quorum: int = 0, progress: Progress | None = None) -> bytes:
-        """The best value of `key`. `quorum`: see `search_value`. Raises `RoutingError` where there is none."""
+        """The best value of `key`. `quorum`: see `search_value`. Raises `RoutingError` where there is none,
+        and `InvalidRecord` where nobody here knows the rules of the key's namespace.
+        """
         return await self._values.get(key, quorum=quorum, progress=progress)
 
     def search_value(

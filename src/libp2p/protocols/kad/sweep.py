@@ -1,13 +1,14 @@
 """Announcing many keys with few lookups: a sweep over the key space. Pure.
 
-    key space   |--- region ---|--- region ---|--- ...      2**bits regions, each of some 40 servers
+    key space   |--- region ---|--- region ---|--- ...      2**bits regions, each of some 2k servers
     time        |----- slot ---|----- slot ---|--- ...      one round in `interval`
 
 Rules:
 - Each key is announced in its region's slot, once in each round: it is due when its slot has come since it was
   announced last. What a restart missed is due at once.
 - Whoever looks up a key learns all servers nearer to it than the farthest found: those of a whole prefix. `Coverage`
-  keeps that, so the next key of the same prefix needs no lookup.
+  keeps that. So a region is explored first, by lookups for keys in what is not covered yet; then for most of its keys
+  the nearest servers are known.
 """
 
 from __future__ import annotations
@@ -18,19 +19,16 @@ from math import floor, log2
 from ...identity import PeerId
 from .keys import BITS, Position, common_prefix, peer_position, position, prefix_of
 
-REGION_SERVERS = 40
-"""Servers that a region should hold."""
-
 MAX_REGION_BITS = 16
 
 
-def region_bits(servers: float | None) -> int:
-    """How many bits name a region, in a network of so many servers."""
-    return 0 if not servers else min(MAX_REGION_BITS, max(0, int(log2(max(1.0, servers / REGION_SERVERS)))))
+def region_bits(servers: float | None, k: int) -> int:
+    """How many bits name a region, in a network of so many servers: it should hold 2k of them at least."""
+    return 0 if not servers else min(MAX_REGION_BITS, max(0, int(log2(max(1.0, servers / (2 * k))))))
 
 
-def due(announced: Mapping[bytes, float], now: float, interval: float, bits: int) -> list[bytes]:
-    """The keys whose slot has come since they were announced, in the order of the key space."""
+def due(announced: Mapping[bytes, float], now: float, interval: float, bits: int) -> list[list[bytes]]:
+    """The keys whose slot has come since they were announced, by region, in the order of the key space."""
     found = []
     for key, last in announced.items():
         point = position(key)
@@ -38,7 +36,10 @@ def due(announced: Mapping[bytes, float], now: float, interval: float, bits: int
         slot = floor((now - phase) / interval) * interval + phase
         if last < slot:
             found.append((point, key))
-    return [key for _, key in sorted(found)]
+    regions: dict[int, list[bytes]] = {}
+    for point, key in sorted(found):
+        regions.setdefault(prefix_of(point, bits), []).append(key)
+    return list(regions.values())
 
 
 class Coverage:
@@ -62,16 +63,24 @@ class Coverage:
         # All that share more bits with the target than the farthest does are nearer, so they were found.
         self._cover(min(BITS, common_prefix(farthest, target) + 1), target)
 
+    def covers(self, target: Position) -> bool:
+        """Whether all servers around `target` are known, though they may be fewer than `k`."""
+        return any((bits, prefix_of(target, bits)) in self._covered for bits in self._lengths())
+
     def nearest(self, target: Position) -> list[PeerId] | None:
         """The `k` servers nearest to `target`, if it is known for sure which they are."""
-        for bits in range(BITS, -1, -1):
+        for bits in self._lengths():
             if (bits, prefix_of(target, bits)) not in self._covered:
                 continue
-            inside = [point for point in self._servers if common_prefix(point, target) >= bits]
+            inside = [point for point in self._servers if prefix_of(point, bits) == prefix_of(target, bits)]
             if len(inside) >= self._k or bits == 0:
                 inside.sort(key=lambda point: point ^ target)
                 return [self._servers[point] for point in inside[: self._k]]
         return None
+
+    def _lengths(self) -> list[int]:
+        """The lengths of the prefixes covered, the longest first."""
+        return sorted({bits for bits, _ in self._covered}, reverse=True)
 
     def _cover(self, bits: int, point: Position) -> None:
         self._covered.add((bits, prefix_of(point, bits)))

@@ -72,6 +72,10 @@ class Validators:
         self._rules: dict[bytes, Validator] = {b"pk": PublicKeyValidator(), b"ipns": IpnsValidator()}
         self._rules.update({name.encode(): rules for name, rules in (extra or {}).items()})
 
+    def check_key(self, key: bytes) -> None:
+        """Raise `InvalidRecord` where nobody knows the rules of the key's namespace."""
+        self._of(key)
+
     def validate(self, key: bytes, value: bytes, now: float) -> None:
         """Raise `InvalidRecord` where `value` must not stand under `key`, or the namespace has no rules."""
         self._of(key).validate(key, value, now)

@@ -61,7 +61,9 @@ class Values:
                 logger.debug("a value was not put again: %s", error)
 
     async def get(self, key: bytes, *, quorum: int = 0, progress: Progress | None = None) -> bytes:
-        """The best value that is found. Raises `RoutingError` where there is none."""
+        """The best value that is found. Raises `RoutingError` where there is none, `InvalidRecord` for a key without
+        known rules.
+        """
         best = None
         async with aclosing(self.search(key, quorum=quorum, progress=progress)) as values:
             async for value in values:
@@ -78,6 +80,7 @@ class Values:
 
     async def _search(self, key: bytes, quorum: int, found: Callable[[bytes], None], progress: Progress | None) -> None:
         node, now = self._node, self._node.wall_clock()
+        node.validators.check_key(key)
         held: dict[PeerId, bytes] = {}
         best: bytes | None = None
 

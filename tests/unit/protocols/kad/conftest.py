@@ -45,13 +45,13 @@ class Nodes:
     stack: AsyncExitStack
     made: list[tuple[Host, KadDht]]
 
-    def host(self, ip: str | None = None, *, listen: bool = True) -> Host:
+    def host(self, ip: str | None = None, *, listen: bool = True, key: PrivateKey | None = None) -> Host:
         """A host on a machine of its own, of another /16 than the others."""
         number = len(self.made) + len(self.network._nodes)
         ip = ip or f"{20 + number // 200}.{number % 200}.0.1"
         node = self.network.node(ip)
         return Host(
-            PrivateKey.generate(),
+            key or PrivateKey.generate(),
             [f"/ip4/{ip}/tcp/4001"] if listen else [],
             transports=[node.transport()],
             security=[InsecurePlaintext()],
@@ -64,9 +64,10 @@ class Nodes:
         ip: str | None = None,
         bootstrap: Sequence[Host] | None = None,
         store: RecordStore | None = None,
+        key: PrivateKey | None = None,
     ) -> tuple[Host, KadDht]:
         """A node; by default it begins with the first one that there is."""
-        host = await self.stack.enter_async_context(self.host(ip))
+        host = await self.stack.enter_async_context(self.host(ip, key=key))
         first = [host for host, _ in self.made[:1]] if bootstrap is None else bootstrap
         config = replace(config, bootstrap=tuple(one.addrs[0] for one in first))
         dht = KadDht(host, config, store=store, wall_clock=wall_clock, dice=random.Random(len(self.made)))

@@ -135,6 +135,8 @@ async def test_values(nodes: Nodes) -> None:
             await two.put_value(b"/v/a", b"x")
         with pytest.raises(InvalidRecord, match="no rules"):
             await two.put_value(b"/w/a", b"1")
+        with pytest.raises(InvalidRecord, match="no rules"):
+            await two.get_value(b"/w/a")
         with pytest.raises(InvalidRecord, match="limit"):
             await two.put_value(b"/v/a", bytes(65537))
 
