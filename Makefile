@@ -48,7 +48,7 @@ lint: $(VENV)/.dev ## Check style, types and the layers of imports
 fuzz: $(VENV)/.fuzz ## Fuzz parsers and handshakes, guided by coverage, for MINUTES (10)
 	@$(BIN)/python tests/fuzz --minutes $(MINUTES)
 
-bench: $(VENV)/.dev ## Measure, beside other implementations, in one table
+bench: $(VENV)/.bench ## Measure, beside other implementations, in one table
 	@$(BIN)/python -m bench
 
 sim-cost: $(VENV)/.dev ## Say what simulated hosts, connections and messages cost
@@ -90,6 +90,10 @@ $(VENV)/.dev: $(VENV)/.cli
 $(VENV)/.fuzz: $(VENV)/.dev
 	@echo 'Installing atheris into .venv'
 	@$(PIP) --group fuzz
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	@$(PIP) --group bench
 	@touch $@
 
 .venv-protos/.done:

@@ -4,7 +4,8 @@ both sides listen on all interfaces, by TCP, QUIC and WebSocket, and the dialer 
 
     python -m bench.peer listen [MULTIADDR]          prints {"ready": true, "addrs": [...]}, serves until stdin closes
     python -m bench.peer dial ADDR bench WHAT N ...  any of: connect N, rtt N, upload BYTES, download BYTES, streams N,
-                                                     idle N, idle-dialer N; prints a JSON object for each
+                                                     idle N, idle-dialer N, requests-1 N, requests-64 N,
+                                                     requests-1000 N; prints a JSON object for each
 
 What is done, timed and printed is what `interop/js/peer.mjs` and `interop/py/peer.py` do, time and print;
 `idle-dialer` is ours only. The listener serves perf, `/echo/1.0.0`, `/bench/rss/1.0.0` (collects garbage, then answers
@@ -15,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import itertools
 import os
 import statistics
 import sys
@@ -24,6 +24,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from libp2p.connection import Stream
 from libp2p.errors import Libp2pError
@@ -34,6 +35,10 @@ from libp2p.protocols.perf import Perf, measure
 from libp2p.security.noise import Noise
 
 from .command import Line, Wanted, report, run, serve_until_stdin_closes
+from .requests import IN_FLIGHT, in_flight, requests
+
+if TYPE_CHECKING:
+    from libp2p.host import Request
 
 TRANSPORT = os.environ.get("TRANSPORT", "tcp")
 LISTEN_ADDRS = {
@@ -46,7 +51,8 @@ LISTEN_ADDRS = {
 ECHO = "/echo/1.0.0"
 RSS = "/bench/rss/1.0.0"
 DIAL = "/bench/dial/1.0.0"
-IN_FLIGHT = 64  # streams at once in `streams`
+REQUESTS = "/bench/requests/1.0.0"
+AT_ONCE = 64  # streams at once in `streams`
 SETTLE = 0.01  # seconds between two connects: lets identify and the hang-up end, so they are not timed
 IDLE_WARM_UP = 50  # connections made before memory is measured for the first time
 IDLE_AT_ONCE = 16  # dials side by side while idle connections are made
@@ -93,18 +99,6 @@ async def echo_byte(host: Host, remote: Remote) -> None:
             raise RuntimeError("the echo differs from what was sent")
 
 
-async def in_flight(count: int, width: int, run: Callable[[], Awaitable[object]]) -> None:
-    turns = itertools.repeat(None, count)
-
-    async def work() -> None:
-        for _ in turns:
-            await run()
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(width):
-            group.create_task(work())
-
-
 async def connect(host: Host, remote: Remote, count: int) -> Line:
     """The same host, hanging up between; the time until `connect` returns, ready for streams."""
     await (await host.connect(remote.addr)).close()
@@ -147,10 +141,10 @@ async def download(host: Host, remote: Remote, size: int) -> Line:
 
 
 async def streams(host: Host, remote: Remote, count: int) -> Line:
-    await in_flight(count // 10, IN_FLIGHT, lambda: echo_byte(host, remote))
+    await in_flight(count // 10, AT_ONCE, lambda: echo_byte(host, remote))
     start = time.perf_counter()
-    await in_flight(count, IN_FLIGHT, lambda: echo_byte(host, remote))
-    return {"streams_per_s": count / (time.perf_counter() - start), "in_flight": IN_FLIGHT}
+    await in_flight(count, AT_ONCE, lambda: echo_byte(host, remote))
+    return {"streams_per_s": count / (time.perf_counter() - start), "in_flight": AT_ONCE}
 
 
 async def remote_memory(host: Host, remote: Remote) -> int:
@@ -201,15 +195,25 @@ async def idle_dialer(host: Host, remote: Remote, count: int) -> Line:
         return {"open": sum(len(other.connections) == 1 for other in others), **result}
 
 
+def requests_in_flight(width: int) -> Callable[[Host, Remote, int], Awaitable[Line]]:
+    return lambda host, remote, count: requests(lambda data: host.request(remote.peer, REQUESTS, data), width, count)
+
+
 BENCHES: dict[str, Callable[[Host, Remote, int], Awaitable[Line]]] = {
     bench.__name__.replace("_", "-"): bench for bench in (connect, rtt, upload, download, streams, idle, idle_dialer)
-}
+} | {what: requests_in_flight(width) for what, width in IN_FLIGHT.items()}
 
 
 async def listen(*address: str) -> None:
     async with new_host(*(address or LISTEN_ADDRS)) as host, Perf(host):
         host.handle(ECHO)(serve_echo)
         host.handle(RSS)(serve_rss)
+
+        if hasattr(host, "respond"):  # which older revisions of ours lack
+
+            @host.respond(REQUESTS)
+            async def echo_request(request: Request) -> bytes:
+                return request.data
 
         @host.handle(DIAL)
         async def serve_dial(stream: Stream) -> None:

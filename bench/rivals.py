@@ -167,12 +167,33 @@ def plain_aioquic() -> Implementation:
     )
 
 
+def grpc() -> Implementation:
+    """gRPC for asyncio, which requests are compared with."""
+    try:
+        version = metadata.version("grpcio")
+    except metadata.PackageNotFoundError as error:
+        raise SetupError("grpcio is not installed: pip install --group bench") from error
+    return _requests_peer("grpc", f"grpcio {version}")
+
+
+def asyncio_tls() -> Implementation:
+    """asyncio's TLS with numbered frames by hand: the floor of requests."""
+    return _requests_peer("asyncio", f"asyncio TLS of Python {sys.version.split()[0]}")
+
+
+def _requests_peer(kind: str, version: str) -> Implementation:
+    peer = (sys.executable, "-m", "bench.requests_peer", kind)
+    return Implementation(version=version, peer=peer, imports=(), folder=ROOT, env=dict(os.environ))
+
+
 IMPLEMENTATIONS: dict[str, Prepare] = {
     "ours": ours,
     "older py": older_py,
     "js": js,
     "go": go,
     "aioquic": plain_aioquic,
+    "grpc": grpc,
+    "asyncio tls": asyncio_tls,
 }
 """What makes each ready."""
 

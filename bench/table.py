@@ -86,6 +86,34 @@ _QUIC_BULK_TARGETS = {"js": 1.0, "aioquic": 1.6}
 _QUIC_CONNECT = _with_go({"ours": 100, "js": 100, "aioquic": 50})
 _QUIC_RTT = _with_go({"ours": 1000, "js": 1000})
 
+
+def _requests(width: int, ours: int, grpc: int) -> tuple[Row, Row]:
+    title = f"requests/s of 1 KiB, {width} in flight"
+    tcp = {"ours": ours, "grpc": grpc, "asyncio tls": ours}
+    quic = {"ours": ours // 2, "grpc": grpc}
+    many = width > 1
+    return (
+        Row(
+            f"requests-{width}",
+            title,
+            "requests_per_s",
+            tcp,
+            True,
+            digits=0,
+            targets={"grpc": 4.0, "asyncio tls": 0.7} if many else {},
+        ),
+        Row(
+            f"quic-requests-{width}",
+            f"{title}, QUIC",
+            "requests_per_s",
+            quic,
+            True,
+            digits=0,
+            targets={"grpc": 2.0} if many else {},
+        ),
+    )
+
+
 ROWS = (
     Row("upload", "bulk upload, MB/s", "upload_mb_per_s", _BULK, True, digits=0, targets=_BULK_TARGETS),
     Row("download", "bulk download, MB/s", "download_mb_per_s", _BULK, True, digits=0, targets=_BULK_TARGETS),
@@ -140,6 +168,9 @@ ROWS = (
         2,
         limit=40.0,
     ),
+    *_requests(1, 10_000, 3_000),
+    *_requests(64, 60_000, 6_000),
+    *_requests(1000, 60_000, 6_000),
     Row("import", "import, ms", "seconds", _counts(1), scale=1000.0, digits=0),
 )
 
@@ -155,8 +186,8 @@ class Plan:
 
 AMONG_OTHERS = Plan(
     ROWS,
-    ("ours", "older py", "js", "go", *PAIRS, "aioquic", "floor tcp", "floor cipher"),
-    ("older py", "js", "go", "aioquic", "floor cipher"),
+    ("ours", "older py", "js", "go", *PAIRS, "aioquic", "grpc", "asyncio tls", "floor tcp", "floor cipher"),
+    ("older py", "js", "go", "aioquic", "grpc", "asyncio tls", "floor cipher"),
 )
 
 
