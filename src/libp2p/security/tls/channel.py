@@ -263,7 +263,11 @@ class TlsChannel(SecureChannel):
             self._closing = True
             self._connection.shutdown()
             self._flush()
-        await self._raw.close()
+        try:
+            await self._raw.close()
+        except BaseException:  # cancelled, mostly: nobody will wait for the rest to be sent
+            self.abort()
+            raise
 
     def abort(self, error: Exception | None = None) -> None:
         self._closing = self._ended = True

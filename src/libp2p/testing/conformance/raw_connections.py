@@ -63,6 +63,32 @@ class RawConnectionSuite(ByteStreamSuite[RawConnection]):
             assert near.lost == [None]
             assert len(far.lost) == 1
 
+    async def test_a_close_cancelled_after_any_step_has_ended_the_connection(self) -> None:
+        """And nobody closes a second time. What was sent may be lost by that."""
+        for steps in range(1, 7):
+            left, right = await self.make()
+            near, far = Recorder(left), Recorder(right, pause_at=1)
+            left.attach(near)
+            right.attach(far)
+            while not near.paused:
+                left.send((pattern(65536),))
+            closing = asyncio.ensure_future(left.close())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            closing.cancel()
+            with raises(asyncio.CancelledError):
+                await ends(closing)
+            await near.until(lost=True)
+            far.stop_pausing()
+            if self.abort_is_told:
+                await far.until(lost=True)
+            else:
+                await far.until(eof=True)
+            assert len(near.lost) == 1
+            right.abort()
+            await ends(right.close())
+            await self.cleanup()
+
     async def test_abort_tells_both_sinks(self) -> None:
         async with self.pair() as (left, right):
             near, far = Recorder(left), Recorder(right)

@@ -131,7 +131,11 @@ class MemoryConnection(RawConnection):
         if not self._has_ended:
             if self._closed is None:
                 self._closed = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._closed)
+            try:
+                await asyncio.shield(self._closed)
+            except BaseException:  # cancelled, mostly: nobody will wait for the rest to be sent
+                self.abort()
+                raise
 
     def abort(self, error: Exception | None = None) -> None:
         if not self._over:

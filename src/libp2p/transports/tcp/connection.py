@@ -137,7 +137,11 @@ class SocketConnection(RawConnection, asyncio.BufferedProtocol):
                 self._transport.abort()
             else:
                 self._wait_for_peer()
-        await asyncio.shield(self._closed)
+        try:
+            await asyncio.shield(self._closed)
+        except BaseException:  # cancelled, mostly: nobody will wait for the rest to be sent
+            self.abort()
+            raise
 
     def _wait_for_peer(self, unsent_before: int | None = None) -> None:
         unsent = self._transport.get_write_buffer_size()

@@ -65,7 +65,11 @@ class WsConnection(LayeredConnection):
             if self._framing.is_open:
                 self._raw.send(self._framing.close())
             self._closing = asyncio.get_running_loop().create_task(self._close_below())
-        await asyncio.shield(self._closing)
+        try:
+            await asyncio.shield(self._closing)
+        except BaseException:  # cancelled, mostly: nobody will wait for the rest to be sent
+            self.abort()
+            raise
 
     async def _close_below(self) -> None:
         if self._framing.close_code is None:
