@@ -1,0 +1,473 @@
+"""Pubsub over a host: the asyncio half of the router, and the face for programs.
+
+    async with Host() as host, GossipSub(host) as pubsub:
+        news = await pubsub.subscribe("news")
+        await news.wait_for_peers(1)
+        await news.publish(b"steak recipes")
+        async for message in news: ...
+
+        streams of peers -> RPCs -> router (control)  -> outbox  -> queue of each peer -> its stream
+                              '---> intake (messages) -> verdict -> topics of the program, router -> queues
+
+Rules:
+- One call of the router at a time, and none waits: reading a peer never waits for validators, nor for other peers.
+- Whoever subscribes behind a publication of ours, within the history, is sent it: nothing has to be slept for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
+from random import Random
+
+from ...connection import Stream, StreamErrorCode
+from ...connection.service import Service, ServiceHost
+from ...errors import InvalidInput, LocalProtocolError, MessageTooLarge
+from ...host.identify import PeerIdentified, PeerUpdated
+from ...identity import PeerId
+from ...multiaddr.net import ip_of
+from ...swarm.events import ConnectionOpened
+from .config import FLOODSUB, GossipSubConfig, PubSubConfig
+from .connector import Connector
+from .events import (
+    PeerEnteredTopic,
+    PeerLeftTopic,
+    PubSubPeerGone,
+    PubSubPeerReady,
+    SlowPeer,
+    SlowSubscriber,
+    Tracer,
+)
+from .intake import Intake
+from .links import Links
+from .message import Message
+from .peers import Version
+from .router import Router
+from .score import explain
+from .score.score import ip_keys
+from .signing import author_message
+from .subscription import Topic
+from .validation import Validation, Validator, Verdict
+from .wire import Rpc, decode_rpc, encode_rpc, frame, split
+
+logger = logging.getLogger(__name__)
+
+
+class PubSub(Service):
+    """What floodsub and gossipsub have in common: everything but their settings.
+
+    `dice` is what randomness comes from, `tracer` sees each step, `inspect` may refuse an RPC (by False) before
+    anything of it is done; `wall_clock` gives nanoseconds, from which sequence numbers start, so that they go on behind
+    a restart.
+    """
+
+    def __init__(
+        self,
+        host: ServiceHost,
+        config: GossipSubConfig,
+        *,
+        dice: Random | None = None,
+        tracer: Tracer | None = None,
+        inspect: Callable[[PeerId, Rpc], bool] | None = None,
+        wall_clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        super().__init__(host)
+        self.config = config
+        self.router = Router(host.id, config, dice or Random(), record_of=host.peerstore.peer_record)  # noqa: S311
+        self._tracer = tracer or Tracer()
+        self._inspect = inspect
+        self._links = Links(host, config, self, lambda work, name: self.spawn(work, name=name))
+        self._validation = Validation(
+            lambda work: self.spawn(work, name="validation"),
+            queue=config.validator_queue,
+            concurrency=config.validator_concurrency,
+            timeout=config.validator_timeout,
+        )
+        self._intake = Intake(host.id, config, self.router, self._validation, self._tracer, self._now, self._accepted)
+        self._connector = Connector(host, config, lambda work: self.spawn(work, name="connecting to an offered peer"))
+        self._topics: dict[str, list[Topic]] = {}
+        self._relayed: dict[str, int] = {}
+        self._blocked: set[PeerId] = set()
+        self._seqno = wall_clock()
+        self._changed: set[asyncio.Future[None]] = set()
+        self._ended = False
+
+    # Topics
+
+    async def subscribe(self, topic: str, *, capacity: int | None = None) -> Topic:
+        """Enter a topic, if we are not in it, and get its messages from now on. `capacity` is how many wait for the
+        program; None: as the settings say. Raises `InvalidInput` for a topic that the settings don't allow, and
+        `LocalProtocolError` behind the end.
+        """
+        subscription = Topic(self, topic, capacity or self.config.subscription_capacity)
+        self._enter(topic)
+        self._topics.setdefault(topic, []).append(subscription)
+        return subscription
+
+    async def relay(self, topic: str) -> Callable[[], None]:
+        """Enter a topic and pass on its messages, without getting them; the function that ends this."""
+        self._enter(topic)
+        self._relayed[topic] = self._relayed.get(topic, 0) + 1
+        active = True
+
+        def stop() -> None:
+            nonlocal active
+            if active:
+                active = False
+                self._relayed[topic] -= 1
+                self._leave_if_done(topic)
+
+        return stop
+
+    def unsubscribed(self, subscription: Topic) -> None:
+        """A subscription has ended: what `Topic.close` calls."""
+        self._topics[subscription.name].remove(subscription)
+        self._leave_if_done(subscription.name)
+
+    async def publish(self, topic: str, data: bytes) -> int:
+        """Send a message to the peers of a topic; how many it goes to. We need not be in the topic.
+
+        Returns when it waits in the peers' queues. Raises `InvalidInput` where a validator of ours refuses it,
+        `MessageTooLarge`, and `LocalProtocolError` behind the end.
+        """
+        [count] = await self.publish_batch(topic, [data])
+        return count
+
+    async def publish_batch(self, topic: str, batch: Sequence[bytes]) -> list[int]:
+        """Send several messages, to each peer in another order: so all of them spread at once. How many peers each goes
+        to. Raises what `publish` does, with nothing sent.
+        """
+        messages = [self._author(topic, data) for data in batch]
+        for message in messages:
+            await self._check_own(message)
+        if self._ended:
+            raise LocalProtocolError("pubsub has ended")
+        now = self._now()
+        counts = [0] * len(messages)
+        to_send: dict[PeerId, list[int]] = {}
+        for n, message in enumerate(messages):
+            self.router.seen.add(message.id, now)
+            for peer in self.router.route(message, now):
+                to_send.setdefault(peer, []).append(n)
+            if self.config.deliver_own:
+                self._hand_out(message)
+        for peer, numbers in to_send.items():
+            self.router.state.dice.shuffle(numbers)
+            for n in numbers:
+                counts[n] += self._send_message(peer, messages[n])
+        self._flush()
+        return counts
+
+    async def wait_for_peers(self, topic: str, n: int = 1) -> list[PeerId]:
+        """Wait until `n` peers would get what we publish in the topic; who they are."""
+        while len(peers := self._reach(topic)) < n:
+            if self._ended:
+                raise LocalProtocolError("pubsub has ended")
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._changed.add(waiter)
+            try:
+                await waiter
+            finally:
+                self._changed.discard(waiter)
+        return peers
+
+    def add_validator(self, topic: str, validator: Validator) -> Callable[[], None]:
+        """Let `validator` judge the topic's messages; the function that ends this. See `validation`."""
+        return self._validation.add(topic, validator)
+
+    # Peers
+
+    def block(self, peer: PeerId) -> None:
+        """Take nothing from a peer any more, neither what it brings nor what it is the author of."""
+        self._blocked.add(peer)
+        self._intake.blocked.add(peer.to_bytes())
+        self._links.drop(peer, StreamErrorCode.GATED)
+
+    def unblock(self, peer: PeerId) -> None:
+        """End what `block` began."""
+        self._blocked.discard(peer)
+        self._intake.blocked.discard(peer.to_bytes())
+        self._links.ensure(peer)
+
+    @property
+    def topics(self) -> list[str]:
+        """The topics that we are in."""
+        return list(self.router.state.joined)
+
+    def peers(self, topic: str | None = None) -> list[PeerId]:
+        """The peers that we can send to; with a topic, those of them that are in it."""
+        state = self.router.state
+        return [
+            peer for peer in (state.peers if topic is None else state.topics.get(topic, ())) if state.peers[peer].ready
+        ]
+
+    def mesh(self, topic: str) -> list[PeerId]:
+        """Our mesh of a topic."""
+        return list(self.router.state.mesh.get(topic, ()))
+
+    def score(self, peer: PeerId) -> float:
+        """The peer's score."""
+        return self.router.state.score(peer)
+
+    def explain_score(self, peer: PeerId) -> str:
+        """Why the peer has its score, in words."""
+        return explain(self.router.scores, peer)
+
+    # The service
+
+    async def start(self) -> None:
+        self.serve(self.config.protocols, self._serve)
+        self.follow(ConnectionOpened, lambda event: self._links.ensure(event.connection.remote_peer))
+        self.follow(PeerIdentified, lambda event: self._identified(event.connection.remote_peer, event.info.protocols))
+        self.follow(PeerUpdated, lambda event: self._identified(event.connection.remote_peer, event.info.protocols))
+        for connection in self.host.connections:
+            self._links.ensure(connection.remote_peer)
+        self.spawn(self._beat(), name="heartbeat")
+
+    async def stop(self) -> None:
+        self._ended = True
+        for subscription in [one for topic in self._topics.values() for one in topic]:
+            subscription.end()
+        self._wake()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.goodbye_timeout):
+                await self._links.close()
+
+    async def _serve(self, stream: Stream) -> None:
+        if stream.connection.remote_peer in self._blocked:
+            stream.reset(StreamErrorCode.GATED)
+            return
+        await self._links.serve(stream)
+
+    async def _beat(self) -> None:
+        """Heartbeats, at equal distances; those that would be late are left out."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self.config.heartbeat_initial_delay
+        while True:
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            self.router.heartbeat(loop.time())
+            self._flush()
+            self._tell_of_drops()
+            for peer in self.router.missing_direct_peers():
+                self._connector.connect(peer)
+            due += self.config.heartbeat_interval
+            if due < loop.time():
+                due = loop.time() + self.config.heartbeat_interval
+
+    # What the links tell
+
+    def link_ready(self, peer: PeerId, protocol: str, *, outbound: bool) -> None:
+        ips = [ip for connection in self._links.connections(peer) if (ip := ip_of(connection.remote_addr)) is not None]
+        keys = tuple(key for ip in ips for key in ip_keys(str(ip)))
+        self.router.peer_ready(peer, Version.of(protocol), outbound=outbound, now=self._now(), ips=keys)
+        self.host.events.emit(PubSubPeerReady(peer, protocol))
+        for topic in list(self.router.state.peers[peer].topics):
+            self._entered(peer, topic)
+        self._flush()
+
+    def link_silent(self, peer: PeerId) -> None:
+        self.router.peer_silent(peer, self._now())
+
+    def link_gone(self, peer: PeerId) -> None:
+        known = self.router.state.peers.get(peer)
+        self.router.peer_gone(peer, self._now())
+        for topic in known.topics if known is not None else ():
+            self.host.events.emit(PeerLeftTopic(peer, topic))
+        if known is not None:
+            self.host.events.emit(PubSubPeerGone(peer))
+
+    def link_opened_by(self, peer: PeerId) -> None:
+        self.router.stream_opened(peer)
+
+    def link_unwanted(self, peer: PeerId, mid: bytes) -> bool:
+        return self.router.is_unwanted(peer, mid)
+
+    def link_received(self, peer: PeerId, rpc: bytes) -> None:
+        if peer in self._blocked or not self.router.accepts(peer):
+            return
+        self.receive(peer, decode_rpc(rpc, max_entries=self.config.max_entries))
+
+    def receive(self, peer: PeerId, rpc: Rpc) -> None:
+        """Act on an RPC of a peer."""
+        if self._inspect is not None and not self._inspect(peer, rpc):
+            return
+        self._tracer.received(peer, rpc)
+        now = self._now()
+        joined = self.router.state.joined
+        for change in self.router.receive(peer, rpc, now):
+            if change.subscribe:
+                self._entered(peer, change.topic)
+            else:
+                self.host.events.emit(PeerLeftTopic(peer, change.topic))
+        for message in rpc.messages:
+            if message.topic in joined:
+                self._intake.take(message, peer, now)
+        for asker, wanted in self.router.take_answers():
+            self._send_message(asker, wanted)
+        self._flush()
+        for px in self.router.take_offers():
+            self._connector.offered(px)
+
+    # Inside
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _enter(self, topic: str) -> None:
+        if self._ended:
+            raise LocalProtocolError("pubsub has ended")
+        if self.config.allowed_topics is not None and topic not in self.config.allowed_topics:
+            raise InvalidInput(f"the topic {topic!r} is not among the allowed ones")
+        if topic not in self.router.state.joined:
+            self.router.join(topic, self._now())
+            self._flush()
+            self._wake()
+
+    def _leave_if_done(self, topic: str) -> None:
+        if not self._topics.get(topic) and not self._relayed.get(topic):
+            self._topics.pop(topic, None)
+            self._relayed.pop(topic, None)
+            if not self._ended:
+                self.router.leave(topic, self._now())
+                self._flush()
+
+    def _author(self, topic: str, data: bytes) -> Message:
+        settings = self.config.for_topic(topic)
+        self._seqno += 1
+        wire = author_message(
+            topic,
+            settings.transform.encode(data) if settings.transform is not None else data,
+            author=self.host.id,
+            key=self.host.key,
+            seqno=self._seqno,
+            policy=settings.signature_policy,
+        )
+        message = Message.of(wire, self._intake.identify(wire, data), self.host.id, data)
+        if message.size > self.config.max_message_size:
+            raise MessageTooLarge(f"message of {topic!r}", limit=self.config.max_message_size, size=message.size)
+        return message
+
+    async def _check_own(self, message: Message) -> None:
+        """Raise `InvalidInput` where our own validators refuse the message."""
+        verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self._validation.judge(message, verdict.set_result)
+        if (said := await verdict) is not Verdict.ACCEPT:
+            raise InvalidInput(f"a validator of {message.topic!r} says {said.value!r} of our own message")
+
+    def _accepted(self, message: Message, now: float) -> None:
+        """A peer's message is valid: deliver it, and pass it on."""
+        self._hand_out(message)
+        for peer in self.router.route(message, now):
+            self._send_message(peer, message)
+
+    def _hand_out(self, message: Message) -> None:
+        for subscription in self._topics.get(message.topic, ()):
+            subscription.push(message)
+
+    def _reach(self, topic: str) -> list[PeerId]:
+        state = self.router.state
+        if self.config.flood_publish or topic not in state.mesh:
+            return self.peers(topic)
+        return [
+            peer
+            for peer in self.peers(topic)
+            if peer in state.mesh[topic] or state.is_direct(peer) or not state.can_mesh(peer)
+        ]
+
+    def _entered(self, peer: PeerId, topic: str) -> None:
+        """A peer is in a topic, as we see it: send it what we have just published there."""
+        self.host.events.emit(PeerEnteredTopic(peer, topic))
+        if self.router.state.peers[peer].ready:
+            for message in self.router.recent_for(peer, topic):
+                self._send_message(peer, message)
+        self._wake()
+
+    def _wake(self) -> None:
+        for waiter in self._changed:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _identified(self, peer: PeerId, protocols: Iterable[str]) -> None:
+        if any(protocol in self.config.protocols for protocol in protocols):
+            self._links.ensure(peer)
+
+    # Sending
+
+    def _send_message(self, peer: PeerId, message: Message) -> bool:
+        link = self._links.get(peer)
+        if link is None or link.queue is None:
+            return False
+        taken = link.queue.push_message(message)
+        if taken:
+            self._tracer.forwarded(peer, message)
+        else:
+            self._tracer.dropped(peer, message)
+        return taken
+
+    def _flush(self) -> None:
+        """Queue what the router wants said."""
+        for peer, rpc in self.router.take_outbox():
+            link = self._links.get(peer)
+            if link is None or (queue := link.queue) is None:
+                continue
+            self._tracer.sent(peer, rpc)
+            for part in split(rpc, max_size=self.config.max_message_size):
+                encoded = frame(encode_rpc(part))
+                if part.subscriptions or part.graft or part.prune or part.extensions:
+                    if not queue.push_control(encoded):
+                        logger.debug("%s makes us answer and reads nothing: its streams end", peer)
+                        self._links.drop(peer, StreamErrorCode.RESOURCE_LIMIT_EXCEEDED)
+                        break
+                else:
+                    queue.push_gossip(encoded)
+
+    def _tell_of_drops(self) -> None:
+        for link in self._links.all():
+            if link.queue is not None and link.queue.dropped:
+                for topic, count in link.queue.dropped.items():
+                    self.host.events.emit(SlowPeer(link.peer, topic, count))
+                link.queue.dropped.clear()
+        for subscription in [one for topic in self._topics.values() for one in topic if one.untold]:
+            self.host.events.emit(SlowSubscriber(subscription.name, subscription.untold))
+            subscription.untold = 0
+
+
+class GossipSub(PubSub):
+    """Gossipsub 1.0 to 1.3, which speaks floodsub with those who know no better."""
+
+    def __init__(
+        self,
+        host: ServiceHost,
+        config: GossipSubConfig | None = None,
+        *,
+        dice: Random | None = None,
+        tracer: Tracer | None = None,
+        inspect: Callable[[PeerId, Rpc], bool] | None = None,
+        wall_clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        super().__init__(
+            host, config or GossipSubConfig(), dice=dice, tracer=tracer, inspect=inspect, wall_clock=wall_clock
+        )
+
+
+class FloodSub(PubSub):
+    """Floodsub only: each message goes to all peers of its topic. For small networks, and for tests."""
+
+    def __init__(
+        self,
+        host: ServiceHost,
+        config: PubSubConfig | None = None,
+        *,
+        dice: Random | None = None,
+        tracer: Tracer | None = None,
+        inspect: Callable[[PeerId, Rpc], bool] | None = None,
+        wall_clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        base = config or PubSubConfig()
+        settings = {field.name: getattr(base, field.name) for field in fields(PubSubConfig)}
+        whole = GossipSubConfig(**settings, protocols=(FLOODSUB,))
+        super().__init__(host, whole, dice=dice, tracer=tracer, inspect=inspect, wall_clock=wall_clock)
