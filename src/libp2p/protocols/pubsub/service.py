@@ -266,7 +266,7 @@ class PubSub(Service):
         self.router.peer_ready(peer, Version.of(protocol), outbound=outbound, now=self._now(), ips=keys)
         self.host.events.emit(PubSubPeerReady(peer, protocol))
         for topic in list(self.router.state.peers[peer].topics):
-            self._entered(peer, topic)
+            self._in_topic(peer, topic)
         self._flush()
 
     def link_silent(self, peer: PeerId) -> None:
@@ -300,7 +300,7 @@ class PubSub(Service):
         joined = self.router.state.joined
         for change in self.router.receive(peer, rpc, now):
             if change.subscribe:
-                self._entered(peer, change.topic)
+                self._in_topic(peer, change.topic)
             else:
                 self.host.events.emit(PeerLeftTopic(peer, change.topic))
         for message in rpc.messages:
@@ -378,7 +378,7 @@ class PubSub(Service):
             if peer in state.mesh[topic] or state.is_direct(peer) or not state.can_mesh(peer)
         ]
 
-    def _entered(self, peer: PeerId, topic: str) -> None:
+    def _in_topic(self, peer: PeerId, topic: str) -> None:
         """A peer is in a topic, as we see it: send it what we have just published there."""
         self.host.events.emit(PeerEnteredTopic(peer, topic))
         if self.router.state.peers[peer].ready:
