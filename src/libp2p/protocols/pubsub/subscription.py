@@ -5,14 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Protocol, Self
 
 from ...errors import BusyResource
 from ...identity import PeerId
 from .message import Message
 
-if TYPE_CHECKING:
-    from .service import PubSub
+
+class TopicUser(Protocol):
+    """What a topic asks of the service that it belongs to. `PubSub` says what each does."""
+
+    def peers(self, topic: str | None = None) -> list[PeerId]: ...
+
+    def mesh(self, topic: str) -> list[PeerId]: ...
+
+    async def publish(self, topic: str, data: bytes) -> int: ...
+
+    async def wait_for_peers(self, topic: str, n: int = 1) -> list[PeerId]: ...
+
+    def unsubscribed(self, subscription: Topic) -> None: ...
 
 
 class Topic:
@@ -22,7 +33,7 @@ class Topic:
     `SlowSubscriber` event tells. A context manager that unsubscribes; one task may wait for messages at a time.
     """
 
-    def __init__(self, pubsub: PubSub, name: str, capacity: int) -> None:
+    def __init__(self, pubsub: TopicUser, name: str, capacity: int) -> None:
         self.name = name
         self.dropped = 0
         """Messages that were lost because nobody read them in time."""
