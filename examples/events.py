@@ -3,7 +3,7 @@
 import asyncio
 
 from libp2p import Host, Stream
-from libp2p.swarm import ConnectionLost, ConnectionOpened, StreamClosed, StreamOpened
+from libp2p.swarm import ConnectionLost, ConnectionOpened, StreamEnded, StreamStarted
 
 
 async def main() -> None:
@@ -16,13 +16,13 @@ async def main() -> None:
         # A callback is called at once, ...
         server.events.on(ConnectionOpened, lambda event: print("connected:", event.connection.remote_peer))
         # ... a subscription holds events until they are read.
-        with server.events.subscribe(StreamOpened, StreamClosed, ConnectionLost) as happenings:
+        with server.events.subscribe(StreamStarted, StreamEnded, ConnectionLost) as happenings:
             async with Host() as client:
                 stream = await client.new_stream(server.addrs[0], "/knock/1.0.0")
                 print(await stream.read())
                 await stream.close()
             async for event in happenings:
-                if isinstance(event, StreamOpened | StreamClosed):
+                if isinstance(event, StreamStarted | StreamEnded):
                     print(type(event).__name__, event.stream.protocol)
                 elif isinstance(event, ConnectionLost):
                     print("lost:", event.reason)

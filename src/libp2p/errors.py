@@ -23,6 +23,7 @@
     ├── RequestFailed                     the other side answered a request with an error: its type and text
     ├── ConnectionClosed                  the connection is gone; says why, and who closed it
     ├── StreamReset                       the stream was reset; code, and by whom
+    ├── LimitedConnection                 only a relay leads to the peer, and the caller did not allow that
     ├── DialError                         no address led to the peer; holds the error of each
     ├── RoutingError                      no peer, provider or value was found, or nobody took what was to be stored
     └── ListenError                       an address could not be listened on
@@ -205,6 +206,16 @@ class RequestFailed(Libp2pError):
         super().__init__(f"{peer or 'the responder'} answered with {kind}{f': {text}' if text else ''}")
         self.kind = kind
         self.text = text
+        self.peer = peer
+
+
+class LimitedConnection(Libp2pError):
+    """The only connection to the peer goes through a relay that bounds its time and bytes, and the caller did not allow
+    it.
+    """
+
+    def __init__(self, peer: PeerId) -> None:
+        super().__init__(f"the only connection to {peer} is a limited one, through a relay: allow it, or wait")
         self.peer = peer
 
 

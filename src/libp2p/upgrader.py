@@ -49,7 +49,8 @@ class UpgraderConfig:
 
 class Upgrader(ConnectionUpgrader):
     """Upgrades raw connections as the owner of `key`; `security` and `muxers` are offered in their order, best first.
-    Those of a `private_network` are first hidden by its pre-shared key.
+    Those of a `private_network` are first hidden by its pre-shared key. `new_account` gives a new connection to a peer
+    its account of memory; None: each has the default limit for itself.
     """
 
     def __init__(

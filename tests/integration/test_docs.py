@@ -16,13 +16,14 @@ from libp2p.host.addrs import AddrsConfig
 from libp2p.host.identify import IdentifyConfig
 from libp2p.host.ping import PingConfig
 from libp2p.host.requests import RequestsConfig
+from libp2p.io import MemoryConfig
 from libp2p.multiaddr import ResolverConfig
 from libp2p.muxers.mplex import MplexConfig
 from libp2p.muxers.yamux import YamuxConfig
 from libp2p.peerstore.memory import PeerStoreConfig
 from libp2p.protocols.perf import PerfConfig
+from libp2p.swarm import SwarmConfig
 from libp2p.swarm.race import DialerConfig
-from libp2p.swarm.swarm import SwarmConfig
 from libp2p.testing.cheap import CheapConfig
 from libp2p.transports.quic import QuicConfig
 from libp2p.transports.tcp import TcpConfig
@@ -34,6 +35,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 CONFIGS: list[type[Any]] = [
     HostConfig,
     UpgraderConfig,
+    MemoryConfig,
     SwarmConfig,
     DialerConfig,
     TcpConfig,

@@ -48,8 +48,8 @@ def test_events() -> None:
     told = run("events.py").splitlines()
     assert told[0].startswith("connected: 12D3KooW")
     assert told[1] == "b'come in'"
-    assert "StreamOpened /knock/1.0.0" in told
-    assert "StreamClosed /knock/1.0.0" in told
+    assert "StreamStarted /knock/1.0.0" in told
+    assert "StreamEnded /knock/1.0.0" in told
     assert told[-1].startswith("lost: connection closed by the peer")
 
 

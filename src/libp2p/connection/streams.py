@@ -152,6 +152,14 @@ class Connection(ABC):
     memory: MemoryAccount | None = None
     """What the peer makes us hold by this connection."""
 
+    @property
+    def heard_at(self) -> float | None:
+        """When something of the peer last arrived, in the event loop's time; None where that is not known."""
+        return None
+
+    def probe(self) -> None:  # noqa: B027 - one that can't tell when it was heard needs no probe
+        """Ask the peer for a sign of life, which `heard_at` then tells of. Never waits."""
+
     @abstractmethod
     def serve(
         self,

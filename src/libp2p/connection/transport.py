@@ -48,6 +48,8 @@ class DialOptions:
     """Our part in the handshakes: the responder's where both sides dial, and the peer begins."""
     local_port: LocalPort = LocalPort.SHARED
     """Which port the dial comes from."""
+    allow_limited: bool = True
+    """Whether a limited (relayed) connection that there is will do."""
     new_connection: bool = False
     """Make a connection although there is one, or a dial under way."""
     remember: bool = True
@@ -75,8 +77,12 @@ class Listener(ABC):
         """Where it really listens: no port 0, no wildcard host; without a peer id."""
 
     @abstractmethod
+    def abort(self) -> None:
+        """Accept no more, and end the handshakes that are under way, at once. Connections stay open. Idempotent."""
+
     async def close(self) -> None:
-        """Accept no more, and end the connections that are not finished yet. Idempotent."""
+        """The same, and wait until nothing of it is left. Idempotent."""
+        self.abort()
 
 
 class Accept(Protocol):
@@ -204,8 +210,12 @@ class Transport(ABC):
     async def listen(self, addr: Multiaddr, accept: Accept) -> Listener:
         """Accept connections on `addr` until the listener is closed. Raises `ListenError`."""
 
-    async def close(self) -> None:  # noqa: B027 - most transports hold nothing but their listeners
-        """End what the transport holds beyond its listeners and connections. Idempotent."""
+    def abort(self) -> None:  # noqa: B027 - most transports hold nothing but their listeners
+        """End what the transport holds beyond its listeners and connections, at once. Idempotent."""
+
+    async def close(self) -> None:
+        """The same, and wait until nothing of it is left. Idempotent."""
+        self.abort()
 
 
 class StreamTransport(Transport):

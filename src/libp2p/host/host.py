@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 from .. import multistream
 from ..connection import (
     Connection,
+    DialOptions,
     Handler,
     Match,
     Muxer,
@@ -36,7 +37,7 @@ from ..routing import PeerRouting, is_unrouted
 from ..security.noise import Noise
 from ..security.pnet import PrivateNetwork
 from ..security.tls import Tls
-from ..swarm import StreamOpened, Swarm, SwarmConfig
+from ..swarm import Gater, StreamStarted, Swarm, SwarmConfig
 from ..swarm.events import ListenAddrAdded, ListenAddrRemoved
 from ..transports.interfaces import Interfaces
 from ..transports.memory import MemoryTransport
@@ -96,6 +97,7 @@ class Host:
         private_network: PrivateNetwork | None = None,
         peerstore: PeerStore | None = None,
         resolver: Resolver | None = None,
+        gater: Gater | None = None,
         config: HostConfig | None = None,
     ) -> None:
         self.key = key or PrivateKey.generate()
@@ -126,6 +128,7 @@ class Host:
             peerstore=self.peerstore,
             events=self.events,
             on_stream=self._stream_opened,
+            gater=gater,
             config=self.config.swarm,
         )
         self.own_addrs = OwnAddrs(self.id, self.events, lambda: self.swarm.listen_addrs, self.config.addrs)
@@ -154,16 +157,22 @@ class Host:
         await self.close()
 
     async def close(self) -> None:
-        """Stop listening, end handlers and background work, close all connections. Idempotent."""
+        """Stop listening, end handlers and background work, close all connections. Idempotent. Cancelled, or where
+        something of it fails, everything has ended nevertheless.
+        """
         try:
             await self._tasks.close()
             if "_requests" in self.__dict__:
                 await self._requests.close()
             for service in reversed(self._services):
                 await service.close()
-        finally:
-            self._interfaces.close()
             await self.swarm.close()
+        finally:
+            self._tasks.abort()
+            for service in self._services:
+                service.abort()
+            self.swarm.abort()
+            self._interfaces.close()
             self.events.close()
 
     # Who and where
@@ -236,28 +245,36 @@ class Host:
         `InvalidPeerId` for malformed text.
         """
         self.swarm.check_process()
+        return await self._connect(target, DialOptions())
+
+    async def _connect(self, target: Target, options: DialOptions) -> Connection:
         if isinstance(target, Connection):
             return target
         peer, addrs = _whom(target)
         try:
-            return await self.swarm.connect(peer, addrs)
+            return await self.swarm.connect(peer, addrs, options)
         except DialError as error:
             if peer is None or addrs or peer == self.id or not self._routers or is_unrouted():
                 raise
             return await self._routers.connect(peer, error)
 
-    async def new_stream(self, target: Target, *protocols: str) -> Stream:
+    async def new_stream(self, target: Target, *protocols: str, allow_limited: bool = False) -> Stream:
         """Open a stream to `target` and offer it `protocols`, the best first; the peer takes the first that it
         supports.
 
         One protocol is offered optimistically: the stream is there at once, data can follow the offer, and a peer that
         declines makes reading (and `stream.agreed()`) raise `ProtocolNotSupported`. With several the peer's choice is
-        awaited. Raises what `connect` raises, `ProtocolNotSupported`, `ConnectionClosed`, `StreamReset`,
+        awaited.
+
+        Direct connections are used before those through a relay. A limited one is used only with `allow_limited`, or
+        where it is the target itself: else a hole punch that is under way is waited for, up to the dial's limit.
+
+        Raises what `connect` raises, `LimitedConnection`, `ProtocolNotSupported`, `ConnectionClosed`, `StreamReset`,
         `LimitExceeded` and `StageTimeout`.
         """
         if not protocols:
             raise ValueError("a stream needs at least one protocol to offer")
-        stream = await self._open(target)
+        stream = await self._open(target, DialOptions(allow_limited=allow_limited))
         peer = stream.connection.remote_peer
         try:
             if len(protocols) == 1:
@@ -271,7 +288,7 @@ class Host:
         except BaseException:
             stream.reset(StreamErrorCode.PROTOCOL_NEGOTIATION_FAILED)
             raise
-        self.events.emit(StreamOpened(stream))
+        self.events.emit(StreamStarted(stream))
         return stream
 
     # Requests
@@ -326,15 +343,15 @@ class Host:
     def _requests(self) -> Requests:
         return Requests(self, self.config.requests)
 
-    async def _open(self, target: Target) -> Stream:
-        connection = await self.connect(target)
+    async def _open(self, target: Target, options: DialOptions) -> Stream:
+        connection = await self._connect(target, options)
         try:
             return await connection.open_stream()
         except ConnectionClosed:
             if connection is target:
                 raise
         # The connection that there was ended at this very moment: make a new one.
-        return await (await self.connect(target)).open_stream()
+        return await (await self._connect(target, options)).open_stream()
 
     # Inside
 
@@ -366,7 +383,7 @@ class Host:
             logger.exception("%r: a match function failed", stream)
             stream.reset()
             return
-        self.events.emit(StreamOpened(stream))
+        self.events.emit(StreamStarted(stream))
         await self._run(handler, stream)
 
     async def _run(self, handler: Handler, stream: Stream) -> None:

@@ -6,7 +6,7 @@ from .gate import WriteGate
 from .limits import time_limit
 from .memory import HostMemory, MemoryAccount, MemoryConfig
 from .stream import Buffer, ByteStream, Reader, Sink
-from .tasks import TaskSupervisor
+from .tasks import TaskSupervisor, all_of
 
 __all__ = [
     "DEFAULT_READ_LIMIT",
@@ -20,6 +20,7 @@ __all__ = [
     "Sink",
     "TaskSupervisor",
     "WriteGate",
+    "all_of",
     "read_delimited",
     "time_limit",
     "write_delimited",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -55,3 +55,13 @@ class TaskSupervisor:
         """Cancel all tasks and wait until they have ended. Where this is cancelled they have been cancelled too."""
         while tasks := self.abort():
             await asyncio.wait(tasks)
+
+
+async def all_of(*works: Awaitable[Any]) -> None:
+    """Wait for all of them, side by side, also where some fail; then raise the error, or an `ExceptionGroup`."""
+    outcomes = await asyncio.gather(*works, return_exceptions=True)
+    errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+    if len(errors) > 1:
+        raise ExceptionGroup("several failed", errors)
+    if errors:
+        raise errors[0]

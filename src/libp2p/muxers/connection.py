@@ -106,6 +106,15 @@ class MuxedConnection(StreamedConnection[FramedStream]):
     def rtt(self) -> float | None:
         return self._session.rtt
 
+    @property
+    def heard_at(self) -> float | None:
+        return self._session.heard_at
+
+    def probe(self) -> None:
+        if self._close_reason is None:
+            self._session.probe(self._loop.time())
+            self._schedule_flush()
+
     async def close(self, reason: str = "closed by the application", code: int = 0) -> None:
         if self._close_reason is None:
             self._session.go_away(code)

@@ -132,6 +132,13 @@ class MuxerSession(Protocol):
         """The round-trip time, in seconds, once it was measured."""
 
     @property
+    def heard_at(self) -> float | None:
+        """When bytes of the peer last arrived; None where the protocol has no way to ask for a sign of life."""
+
+    def probe(self, now: float) -> None:
+        """Ask for one, which `heard_at` then tells of."""
+
+    @property
     def unsent(self) -> int:
         """Bytes that `data_to_send` would return."""
 

@@ -7,20 +7,28 @@ from .events import (
     InboundFailed,
     ListenAddrAdded,
     ListenAddrRemoved,
-    StreamClosed,
-    StreamOpened,
+    ListenerLost,
+    PeerConnected,
+    PeerDisconnected,
+    StreamEnded,
+    StreamStarted,
 )
-from .swarm import Swarm, SwarmConfig
+from .limits import Gater, SwarmConfig
+from .swarm import Swarm
 
 __all__ = [
     "ConnectionLost",
     "ConnectionOpened",
     "DialFailed",
+    "Gater",
     "InboundFailed",
     "ListenAddrAdded",
     "ListenAddrRemoved",
-    "StreamClosed",
-    "StreamOpened",
+    "ListenerLost",
+    "PeerConnected",
+    "PeerDisconnected",
+    "StreamEnded",
+    "StreamStarted",
     "Swarm",
     "SwarmConfig",
 ]

@@ -26,14 +26,28 @@ class ConnectionLost:
 
 
 @dataclass(frozen=True, slots=True)
-class StreamOpened:
+class PeerConnected:
+    """There is a connection to the peer now: the first, of either direction. Those that follow are not told of."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDisconnected:
+    """The last connection to the peer has ended."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStarted:
     """A stream has its protocol: offered by us, or agreed with the peer."""
 
     stream: Stream
 
 
 @dataclass(frozen=True, slots=True)
-class StreamClosed:
+class StreamEnded:
     """Both directions of a stream have ended."""
 
     stream: Stream
@@ -51,6 +65,15 @@ class ListenAddrRemoved:
     """The host does not listen on the address any more."""
 
     addr: Multiaddr
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerLost:
+    """A listener has ended by itself; nobody has closed it."""
+
+    addrs: tuple[Multiaddr, ...]
+    """Where it listened."""
+    error: Exception
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,8 @@ class Race:
     def _take(self, done: set[asyncio.Task[Any]]) -> Connection | None:
         """Tell the plan what has come to nothing, and which names are resolved; return the winner, if there is one."""
         winner: Connection | None = None
-        for task in done:
+        tasks: list[asyncio.Task[Any]] = [*self._lookups, *self._attempts]  # in the order of their start
+        for task in filter(done.__contains__, tasks):
             outcome = _outcome(task)
             if (name := self._lookups.pop(task, None)) is not None:
                 self._plan.resolved(name, outcome)

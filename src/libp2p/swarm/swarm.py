@@ -3,23 +3,27 @@
 Rules:
 - Every connection in the table is finished: secure, muxed, its peer proven.
 - What happens is told by events: see `events.py`.
-- Who may connect is bounded by `SwarmConfig`; what is refused is told why in `InboundFailed` or the dialer's error.
+- Who may connect is bounded by `SwarmConfig`, and asked of the `Gater`; what is refused is told why in `InboundFailed`
+  or the dialer's error.
+- A `close` that is cancelled, or fails, has ended everything nevertheless.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from weakref import WeakSet
 
-from ..connection import Connection, Direction, Listener, Scope, Stream, Transport, TransportContext
-from ..errors import ConnectionClosed, DialError, LimitExceeded, ListenError
+from ..connection import Connection, DialOptions, Direction, Listener, Scope, Stream, Transport, TransportContext
+from ..errors import ConnectionClosed, DialError, Libp2pError, LimitedConnection, LimitExceeded
 from ..events import EventBus
 from ..forks import ForkGuard
 from ..identity import PeerId
-from ..multiaddr import Multiaddr
+from ..io import all_of
+from ..multiaddr import Multiaddr, is_relayed
 from ..peerstore import CONNECTED_ADDR_TTL, RECENTLY_CONNECTED_ADDR_TTL, PeerStore
 from .dialer import Dialer
 from .events import (
@@ -27,28 +31,20 @@ from .events import (
     ConnectionOpened,
     DialFailed,
     InboundFailed,
-    ListenAddrAdded,
-    ListenAddrRemoved,
-    StreamClosed,
+    PeerConnected,
+    PeerDisconnected,
+    StreamEnded,
 )
-from .race import DialerConfig
+from .limits import ConnectionLimits, Gater, SwarmConfig
+from .listening import Listeners
+from .table import ConnectionTable, Entry
 
 logger = logging.getLogger(__name__)
 
 _CONNECTED = "connected"
 """The tag that keeps the records of connected peers."""
 
-
-@dataclass(frozen=True, slots=True)
-class SwarmConfig:
-    """Limits of the table of connections."""
-
-    max_connections: int = 4096
-    """Connections at a time, in all. Inbound ones above it are closed; dials raise `LimitExceeded`."""
-    max_connections_per_peer: int = 8
-    """Connections to one peer at a time; more inbound ones are closed."""
-    dialer: DialerConfig = field(default_factory=DialerConfig)
-    """Limits of dialing."""
+_SHUTDOWN = "the host is shutting down"
 
 
 class Swarm:
@@ -63,6 +59,7 @@ class Swarm:
         peerstore: PeerStore,
         events: EventBus,
         on_stream: Callable[[Stream], None],
+        gater: Gater | None = None,
         config: SwarmConfig | None = None,
     ) -> None:
         self._local_peer = local_peer
@@ -72,17 +69,23 @@ class Swarm:
         self._events = events
         self._on_stream = on_stream
         self._config = config or SwarmConfig()
+        self._gater = gater or Gater()
+        self._limits = ConnectionLimits(self._config, self._gater)
+        self._table = ConnectionTable(local_peer)
+        self._listeners = Listeners(self._transports, self, events)
         self._dialer = Dialer(
             self._transports,
             context.resolver,
             self._config.dialer,
             own_addrs=lambda: self.listen_addrs,
             told_over=peerstore.told_over,
+            forbidden=self._forbidden,
         )
-        self._listeners: list[Listener] = []
-        self._connections: dict[PeerId, list[Connection]] = {}
         self._closing: WeakSet[Connection] = WeakSet()  # by us: they may still be saying goodbye
-        self._count = 0
+        self._pruning: dict[PeerId, asyncio.TimerHandle] = {}
+        self._farewells: set[asyncio.Task[None]] = set()
+        self._punching: Counter[PeerId] = Counter()
+        self._waiting_for_direct: dict[PeerId, set[asyncio.Future[None]]] = {}
         self._closed = False
         self._guard = ForkGuard()
         for transport in transports:
@@ -92,63 +95,63 @@ class Swarm:
         """Dial and listen by `transport` too, behind those that there are. Raises what `Transport.use` does."""
         self._transports.append(transport.use(self._context))
 
+    # Listening
+
     @property
     def listen_addrs(self) -> list[Multiaddr]:
         """Where the swarm listens: real ports, wildcards resolved to the machine's addresses, no peer id."""
-        return list(dict.fromkeys(addr for listener in self._listeners for addr in listener.addrs))
-
-    @property
-    def connections(self) -> list[Connection]:
-        """All connections."""
-        return [connection for connections in self._connections.values() for connection in connections]
-
-    def connections_to(self, peer: PeerId) -> list[Connection]:
-        """The connections to `peer`, the oldest first."""
-        return list(self._connections.get(peer, ()))
+        return self._listeners.addrs
 
     async def listen(self, addr: Multiaddr) -> Listener:
         """Listen on `addr`. Raises `ListenError`."""
         self.check_process()
-        if self._closed:
-            raise ListenError(addr, "the host is closed")
-        transport = next((transport for transport in self._transports if transport.can_listen(addr)), None)
-        if transport is None:
-            raise ListenError(addr, "no transport of this host listens on such an address")
-        listener = await transport.listen(addr, self)
-        self._listeners.append(listener)
-        for bound in listener.addrs:
-            self._events.emit(ListenAddrAdded(bound))
-        return listener
+        return await self._listeners.listen(addr)
 
     async def stop_listening(self, listener: Listener) -> None:
         """Close a listener; the connections made through it stay."""
-        addrs: Sequence[Multiaddr] = ()
-        if listener in self._listeners:
-            self._listeners.remove(listener)
-            addrs = listener.addrs
-        try:
-            await listener.close()
-        finally:
-            for addr in addrs:
-                self._events.emit(ListenAddrRemoved(addr))
+        await self._listeners.stop(listener)
 
-    async def connect(self, peer: PeerId | None, addrs: Sequence[Multiaddr] = ()) -> Connection:
+    # Connections
+
+    @property
+    def connections(self) -> list[Connection]:
+        """All connections."""
+        return self._table.connections
+
+    def connections_to(self, peer: PeerId) -> list[Connection]:
+        """The connections to `peer`, the oldest first."""
+        return self._table.to(peer)
+
+    def usable_connection(self, peer: PeerId) -> Connection | None:
+        """The connection to `peer` to open streams on: see `table.py`."""
+        return self._table.best(peer)
+
+    async def connect(
+        self, peer: PeerId | None, addrs: Sequence[Multiaddr] = (), options: DialOptions = DialOptions()
+    ) -> Connection:
         """An open connection to `peer`: one that there is, else a new one to the best of `addrs` and of the addresses
         that the peer store has. With `peer` None the one at `addrs` is taken as the peer, whoever it proves to be.
 
-        Raises `DialError` and `LimitExceeded`.
+        Where there is a limited connection only, which `options` does not allow, and `addrs` names no direct way, a
+        hole punch that is under way is waited for. Raises `DialError`, `LimitedConnection` and `LimitExceeded`.
         """
         self.check_process()
-        if peer is not None:
-            if usable := self.usable_connection(peer):
-                return usable
-            if peer == self._local_peer:
-                raise DialError(peer, {}, reason="that is this host itself")
+        if peer == self._local_peer:
+            raise DialError(peer, {}, reason="that is this host itself")
+        if not options.new_connection:
+            found = self._table.best(peer) if peer is not None else self._table.at(addrs)
+            if found is not None and (options.allow_limited or not found.is_limited):
+                return found
+            if found is not None and peer is not None and all(map(is_relayed, addrs)):
+                return await self._direct_connection(peer)
         if not self._closed:  # else the dialer says so
-            self._check_room()
+            self._limits.check_room()
         known = self._peerstore.addrs(peer) if peer is not None else ()
+        leads_there = addrs if peer is None and len(addrs) == 1 else ()  # of several one knows not which
         try:
-            return await self._dialer.dial(peer, known, addrs, self._dialed)
+            return await self._dialer.dial(
+                peer, known, addrs, lambda connection: self._dialed(connection, leads_there, options), options
+            )
         except DialError as error:
             self._events.emit(DialFailed(peer, error))
             raise
@@ -157,115 +160,201 @@ class Swarm:
         """Raise `LocalProtocolError` in a process that was forked from the one whose sockets and loop these are."""
         self._guard.check("this host")
 
-    def usable_connection(self, peer: PeerId) -> Connection | None:
-        """The oldest connection to `peer` that still opens streams."""
-        return next((one for one in self._connections.get(peer, ()) if not one.is_closed), None)
+    @contextmanager
+    def punching(self, peer: PeerId) -> Iterator[None]:
+        """A direct connection to `peer` is being made, within the block, beside a limited one: who may not use that one
+        waits for it.
+        """
+        self._punching[peer] += 1
+        try:
+            yield
+        finally:
+            self._punching[peer] -= 1
+            if not self._punching[peer]:
+                del self._punching[peer]
+                self._wake(peer)
+
+    async def _direct_connection(self, peer: PeerId) -> Connection:
+        """The direct connection that a hole punch under way makes. Raises `LimitedConnection` where none comes."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._config.dialer.dial_timeout
+        while (best := self._table.best(peer)) is None or best.is_limited:
+            left = deadline - loop.time()
+            if peer not in self._punching or left <= 0 or self._closed:
+                raise LimitedConnection(peer)
+            change = loop.create_future()
+            waiting = self._waiting_for_direct.setdefault(peer, set())
+            waiting.add(change)
+            try:
+                await asyncio.wait({change}, timeout=left)
+            finally:
+                waiting.discard(change)
+                if not waiting:
+                    self._waiting_for_direct.pop(peer, None)
+        return best
+
+    def _wake(self, peer: PeerId) -> None:
+        for change in self._waiting_for_direct.get(peer, ()):
+            if not change.done():
+                change.set_result(None)
+
+    # The end
+
+    def abort(self) -> None:
+        """End everything at once, without goodbyes. Idempotent."""
+        self._closed = True
+        self._listeners.abort()
+        self._dialer.abort()
+        for timer in self._pruning.values():
+            timer.cancel()
+        self._pruning.clear()
+        for connection in (*self.connections, *self._closing):
+            connection.abort(_SHUTDOWN)
+        for transport in self._transports:
+            transport.abort()
+        for peer in list(self._waiting_for_direct):
+            self._wake(peer)
 
     async def close(self) -> None:
-        """Stop listening, cancel dials, and close all connections with a goodbye."""
+        """Stop listening, cancel dials, and close all connections with a goodbye. Cancelled, or where something of it
+        fails, everything has ended nevertheless.
+        """
         self._closed = True
-        for listener in list(self._listeners):
-            await self.stop_listening(listener)
-        await self._dialer.close()
-        async with asyncio.TaskGroup() as closing:
-            for connection in (*self.connections, *self._closing):
-                closing.create_task(connection.close("the host is shutting down"))
+        try:
+            await all_of(self._listeners.close(), self._dialer.close())
+            connections = (*self.connections, *self._closing)
+            await all_of(*(connection.close(_SHUTDOWN) for connection in connections), *self._farewells)
+            await all_of(*(transport.close() for transport in self._transports))
+        finally:
+            self.abort()
 
     # Accept: what listeners report
 
-    def admit(self, local_addr: Multiaddr, remote_addr: Multiaddr) -> Scope:  # noqa: ARG002
+    def admit(self, local_addr: Multiaddr, remote_addr: Multiaddr) -> Scope:
         """Whether somebody may begin a handshake."""
-        self._check_open()
-        self._check_room()
-        return _InboundScope(self._check_room)
+        if self._closed:
+            raise ConnectionClosed(_SHUTDOWN, by="local")
+        return self._limits.admit(local_addr, remote_addr)
 
     def connection_opened(self, connection: Connection, scope: Scope) -> None:
         """Take a new inbound connection, unless a limit forbids it."""
-        scope.release()
         try:
-            self._check_open()
-            self._check_room(connection.remote_peer)
-            self._add(connection)
-        except (LimitExceeded, ConnectionClosed) as error:
+            if self._closed:
+                raise ConnectionClosed(_SHUTDOWN, by="local")
+            scope.identified(connection.remote_peer)  # most have been already
+            self._add(connection, scope)
+        except Libp2pError as error:
+            scope.release()
             connection.abort(str(error))
             self.connection_failed(connection.local_addr, connection.remote_addr, error)
-
-    def addrs_changed(self, listener: Listener) -> None:
-        """The addresses of a listener are not what they were."""
-
-    def listener_died(self, listener: Listener, error: Exception) -> None:
-        """A listener has ended by itself."""
 
     def connection_failed(self, local_addr: Multiaddr, remote_addr: Multiaddr, error: Exception) -> None:
         """An inbound connection came to nothing."""
         logger.debug("inbound connection from %s failed: %s", remote_addr, error)
         self._events.emit(InboundFailed(local_addr, remote_addr, error))
 
+    def addrs_changed(self, listener: Listener) -> None:
+        """The addresses of a listener are not what they were."""
+        self._listeners.changed(listener)
+
+    def listener_died(self, listener: Listener, error: Exception) -> None:
+        """A listener has ended by itself."""
+        self._listeners.died(listener, error)
+
     # Inside
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ConnectionClosed("the host is shutting down", by="local")
-
-    def _check_room(self, peer: PeerId | None = None) -> None:
-        config = self._config
-        if self._count >= config.max_connections:
-            raise LimitExceeded("max_connections", scope="host", value=config.max_connections)
-        if peer is not None and len(self._connections.get(peer, ())) >= config.max_connections_per_peer:
-            raise LimitExceeded("max_connections_per_peer", scope=f"peer {peer}", value=config.max_connections_per_peer)
-
-    def _dialed(self, connection: Connection) -> Connection:
-        if connection.remote_peer == self._local_peer:
-            connection.abort("connected to itself")
-            raise DialError(self._local_peer, {}, reason="that is this host itself")
+    def _forbidden(self, peer: PeerId | None, addr: Multiaddr) -> Exception | None:
         try:
-            self._check_room()  # again: other dials may have ended meanwhile
-            self._add(connection)
+            self._gater.check_dial(peer, addr)
+        except Libp2pError as error:
+            return error
+        return None
+
+    def _dialed(self, connection: Connection, addrs: Iterable[Multiaddr], options: DialOptions) -> Connection:
+        peer = connection.remote_peer
+        if peer == self._local_peer:
+            connection.abort("connected to itself")
+            raise DialError(peer, {}, reason="that is this host itself")
+        try:
+            scope = self._limits.establish(peer, connection.remote_addr)
+        except Libp2pError as error:
+            connection.abort(str(error))
+            raise
+        try:
+            self._add(connection, scope, addrs, options)
         except LimitExceeded as error:
+            scope.release()
             connection.abort(str(error))
             raise
         return connection
 
-    def _add(self, connection: Connection) -> None:
+    def _add(
+        self,
+        connection: Connection,
+        scope: Scope,
+        dialed: Iterable[Multiaddr] = (),
+        options: DialOptions = DialOptions(),
+    ) -> None:
         """Put a connection in the table. Raises `LimitExceeded`, with nothing done, where the peer store is full."""
         peer = connection.remote_peer
         self._peerstore.protect(peer, _CONNECTED)
         self._peerstore.add_key(peer, connection.remote_key)
-        if connection.direction is Direction.OUTBOUND:
+        is_outbound = connection.direction is Direction.OUTBOUND
+        if is_outbound and options.remember:
             self._peerstore.add_addrs(peer, [connection.remote_addr], CONNECTED_ADDR_TTL)
-        self._connections.setdefault(peer, []).append(connection)
-        self._count += 1
+        entry = Entry(
+            connection,
+            scope,
+            since=self._context.now(),
+            on_purpose=options.new_connection,
+            dialed=frozenset((*dialed, connection.remote_addr.without_peer())) if is_outbound else frozenset(),
+        )
+        is_first = self._table.add(entry)
         self._events.emit(ConnectionOpened(connection))
+        if is_first:
+            self._events.emit(PeerConnected(peer))
+        else:
+            for doubtful in self._table.doubtful(peer):
+                doubtful.probe()
+            self._prune_later(peer)
         connection.serve(
             self._on_stream,
-            lambda reason: self._lost(connection, reason),
-            lambda stream: self._events.emit(StreamClosed(stream)),
+            lambda reason: self._lost(entry, reason),
+            lambda stream: self._events.emit(StreamEnded(stream)),
             on_memory_limit=self._events.emit,
         )
+        self._wake(peer)
 
-    def _lost(self, connection: Connection, reason: ConnectionClosed) -> None:
-        peer = connection.remote_peer
-        remaining = self._connections[peer]
-        remaining.remove(connection)
-        self._count -= 1
-        if not remaining:
-            del self._connections[peer]
+    def _lost(self, entry: Entry, reason: ConnectionClosed) -> None:
+        connection, peer = entry.connection, entry.connection.remote_peer
+        is_last = self._table.remove(entry)
+        entry.scope.release()
+        if is_last:
             self._peerstore.update_addrs(peer, CONNECTED_ADDR_TTL, RECENTLY_CONNECTED_ADDR_TTL)
             self._peerstore.unprotect(peer, _CONNECTED)
         if reason.by == "local":
             self._closing.add(connection)
         logger.debug("%r", connection)
         self._events.emit(ConnectionLost(connection, reason))
+        if is_last:
+            self._events.emit(PeerDisconnected(peer))
 
+    # Duplicates
 
-class _InboundScope:
-    """What an inbound connection takes of the limits."""
+    def _prune_later(self, peer: PeerId) -> None:
+        if peer not in self._pruning and not self._closed:
+            grace = self._config.duplicate_grace
+            self._pruning[peer] = asyncio.get_running_loop().call_later(grace, self._prune, peer)
 
-    def __init__(self, check_room: Callable[[PeerId], None]) -> None:
-        self._check_room = check_room
-
-    def identified(self, peer: PeerId) -> None:
-        self._check_room(peer)
-
-    def release(self) -> None:
-        pass
+    def _prune(self, peer: PeerId) -> None:
+        """Close the duplicates to `peer` that carry no stream; look again later where there are others."""
+        del self._pruning[peer]
+        for duplicate in self._table.duplicates(peer):
+            if not duplicate.streams:
+                farewell = asyncio.get_running_loop().create_task(
+                    duplicate.close("there is another connection"), name=f"close a duplicate to {peer}"
+                )
+                self._farewells.add(farewell)
+                farewell.add_done_callback(self._farewells.discard)
+        if self._table.duplicates(peer) or self._table.doubtful(peer):
+            self._prune_later(peer)

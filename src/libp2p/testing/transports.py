@@ -18,6 +18,7 @@ from ..connection import (
     Scope,
     TransportContext,
 )
+from ..errors import Libp2pError
 from ..identity import PeerId, PrivateKey
 from ..multiaddr import Multiaddr
 from ..muxers.yamux import Yamux
@@ -48,14 +49,18 @@ class RawUpgrader:
 
 
 class CountedScope:
-    """A `Scope` that grants everything, and knows what became of it."""
+    """A `Scope` that grants everything, unless told otherwise, and knows what became of it."""
 
     def __init__(self) -> None:
         self.peer: PeerId | None = None
         self.released = 0
+        self.refuse_with: Libp2pError | None = None
+        """What `identified` raises."""
 
     def identified(self, peer: PeerId) -> None:
         """See `Scope`."""
+        if self.refuse_with is not None:
+            raise self.refuse_with
         self.peer = peer
 
     def release(self) -> None:

@@ -48,6 +48,7 @@ class InboundUpgrades:
         self._prepare = prepare
         self._suffix = suffix
         self._tasks = TaskSupervisor(f"listener {addr}")
+        self._unfinished: dict[RawConnection, Scope] = {}
 
     def take(self, raw: RawConnection) -> None:
         """Somebody has connected. Who is not admitted, or comes beyond the limit, is closed at once."""
@@ -60,12 +61,20 @@ class InboundUpgrades:
             self._accept.connection_failed(*self._addrs(raw), error)
             return
         if task := self._tasks.spawn(self._run(raw, scope), name=f"upgrade {raw.remote_addr}"):
-            task.add_done_callback(lambda ended: _give_up(raw, scope) if ended.cancelled() else None)
+            self._unfinished[raw] = scope
+            task.add_done_callback(lambda _: self._unfinished.pop(raw, None))
         else:
             _give_up(raw, scope)
 
+    def abort(self) -> None:
+        """End those that are not finished, at once. Idempotent."""
+        self._tasks.abort()
+        for raw, scope in self._unfinished.items():
+            _give_up(raw, scope)
+
     async def close(self) -> None:
-        """End those that are not finished. Idempotent."""
+        """The same, and wait until nothing of them is left. Idempotent."""
+        self.abort()
         await self._tasks.close()
 
     async def _run(self, raw: RawConnection, scope: Scope) -> None:
@@ -78,6 +87,7 @@ class InboundUpgrades:
             _give_up(raw, scope)
             self._accept.connection_failed(*self._addrs(raw), error)
         else:
+            del self._unfinished[raw]  # it is no longer ours to end
             self._accept.connection_opened(connection, scope)
 
     def _addrs(self, raw: RawConnection) -> tuple[Multiaddr, Multiaddr]:
@@ -87,6 +97,6 @@ class InboundUpgrades:
 
 
 def _give_up(raw: RawConnection, scope: Scope) -> None:
-    """What fails has aborted `raw` in time, with its reason; a task that was cancelled before it ran has not."""
+    """Nothing comes of `raw`. Where an upgrade has failed it has aborted it already, with the reason."""
     scope.release()
     raw.abort()

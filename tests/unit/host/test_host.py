@@ -30,8 +30,8 @@ from libp2p.swarm import (
     InboundFailed,
     ListenAddrAdded,
     ListenAddrRemoved,
-    StreamClosed,
-    StreamOpened,
+    StreamEnded,
+    StreamStarted,
 )
 from libp2p.testing.network import Link, Network
 
@@ -272,7 +272,7 @@ async def test_events_tell_the_story_in_order() -> None:
     async with Lan() as lan:
         a, b = await lan.host(), await lan.host()
         story: dict[Host, list[Any]] = {a: [], b: []}
-        kinds = (ConnectionOpened, ConnectionLost, StreamOpened, StreamClosed, DialFailed, ListenAddrRemoved)
+        kinds = (ConnectionOpened, ConnectionLost, StreamStarted, StreamEnded, DialFailed, ListenAddrRemoved)
         for host, told in story.items():
             for kind in kinds:
                 host.events.on(kind, told.append)
@@ -284,7 +284,7 @@ async def test_events_tell_the_story_in_order() -> None:
         await asyncio.sleep(1)
         await b.connections[0].close("enough")
         await asyncio.sleep(1)
-        wanted = [ConnectionOpened, StreamOpened, StreamClosed, StreamOpened, StreamClosed, ConnectionLost]
+        wanted = [ConnectionOpened, StreamStarted, StreamEnded, StreamStarted, StreamEnded, ConnectionLost]
         for told in story.values():
             assert [type(event) for event in told] == wanted
         assert story[b][0].connection.direction is Direction.OUTBOUND

@@ -33,7 +33,7 @@ from libp2p.identity import PrivateKey
 from libp2p.multiaddr import Multiaddr
 from libp2p.peerstore import CONNECTED_ADDR_TTL, MemoryPeerStore
 from libp2p.records import PeerRecord
-from libp2p.swarm import StreamOpened
+from libp2p.swarm import StreamStarted
 
 Pair = Callable[..., AbstractAsyncContextManager[tuple[Host, Host, Connection]]]
 MANUAL = HostConfig(identify=IdentifyConfig(automatic=False))
@@ -195,7 +195,7 @@ async def test_a_change_reaches_every_peer_that_takes_pushes() -> None:
         for dialer in dialers:
             await dialer.connect(listener.addrs[0])
         await asyncio.sleep(1)
-        with listener.events.subscribe(StreamOpened) as opened:
+        with listener.events.subscribe(StreamStarted) as opened:
             listener.handle("/new/1")(ignore)
             await asyncio.sleep(1)
         assert len(opened) == 4

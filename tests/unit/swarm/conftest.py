@@ -20,12 +20,16 @@ KEY = PrivateKey.generate()
 class FakeConnection(Connection):
     """A connection that carries nothing."""
 
+    heard_at: float | None = None  # type: ignore[assignment]
+
     def __init__(self, addr: Multiaddr, key: PrivateKey = KEY, direction: Direction = Direction.OUTBOUND) -> None:
         self.local_addr, self.remote_addr, self.direction = Multiaddr("/memory/999"), addr, direction
         self.remote_key = key.public_key
         self.remote_peer = key.public_key.peer_id
         self.security, self.muxer = "/fake", "/fake"
         self.reason: ConnectionClosed | None = None
+        self.probes = 0
+        self.open_streams: tuple[Any, ...] = ()
         self.on_closed: Callable[[ConnectionClosed], None] | None = None
         self.on_stream_closed: Callable[[Stream], None] | None = None
 
@@ -36,7 +40,7 @@ class FakeConnection(Connection):
 
     @property
     def streams(self) -> Sequence[Stream]:
-        return ()
+        return self.open_streams
 
     @property
     def bytes_read(self) -> int:
@@ -53,6 +57,9 @@ class FakeConnection(Connection):
     @property
     def close_reason(self) -> ConnectionClosed | None:
         return self.reason
+
+    def probe(self) -> None:
+        self.probes += 1
 
     async def open_stream(self) -> Stream:
         raise NotImplementedError
@@ -90,6 +97,8 @@ class FakeTransport(Transport):
     key: PrivateKey = KEY
     log: list[tuple[float, str]] = field(default_factory=list)
     made: list[FakeConnection] = field(default_factory=list)
+    listeners: list[FakeListener] = field(default_factory=list)
+    ended: bool = False
     running: int = 0
     most: int = 0
 
@@ -118,7 +127,11 @@ class FakeTransport(Transport):
         return self.made[-1]
 
     async def listen(self, addr: Multiaddr, accept: Accept) -> Listener:
-        return FakeListener(addr)
+        self.listeners.append(FakeListener(addr))
+        return self.listeners[-1]
+
+    def abort(self) -> None:
+        self.ended = True
 
 
 class FakeListener(Listener):
@@ -131,9 +144,12 @@ class FakeListener(Listener):
     def addrs(self) -> Sequence[Multiaddr]:
         return self.bound
 
+    def abort(self) -> None:
+        self.bound = ()
+
     async def close(self) -> None:
         await asyncio.sleep(0)
-        self.bound = ()
+        self.abort()
 
 
 @pytest.fixture

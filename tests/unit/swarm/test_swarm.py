@@ -21,6 +21,8 @@ from libp2p.swarm import (
     InboundFailed,
     ListenAddrAdded,
     ListenAddrRemoved,
+    PeerConnected,
+    PeerDisconnected,
     Swarm,
     SwarmConfig,
 )
@@ -79,11 +81,12 @@ async def test_a_connection_is_reused_until_it_ends(fake: Any) -> None:
     assert subject.swarm.connections == []
     again = await subject.swarm.connect(subject.peer)
     assert again is not first
-    assert subject.kinds() == [ConnectionOpened, ConnectionLost, ConnectionOpened]
-    assert subject.events[1].reason.reason == "gone"
+    opened, ended = [ConnectionOpened, PeerConnected], [ConnectionLost, PeerDisconnected]
+    assert subject.kinds() == [*opened, *ended, *opened]
+    assert subject.events[2].reason.reason == "gone"
     await subject.swarm.close()
     assert subject.swarm.connections == []
-    assert subject.kinds()[3:] == [ConnectionLost]
+    assert subject.kinds()[6:] == ended
 
 
 async def test_whoever_is_there_may_be_dialed(fake: Any) -> None:
@@ -145,7 +148,7 @@ async def test_a_connection_that_the_peer_store_has_no_room_for_is_refused(fake:
     first, second = subject.inbound(PEERS[0]), subject.inbound(PEERS[1])
     assert (first.is_closed, second.is_closed) == (False, True)
     assert subject.swarm.connections == [first]
-    assert subject.kinds() == [ConnectionOpened, InboundFailed]
+    assert subject.kinds() == [ConnectionOpened, PeerConnected, InboundFailed]
     with pytest.raises(LimitExceeded):
         await subject.swarm.connect(subject.peer, [A])
     assert subject.transport.made[-1].is_closed
@@ -158,7 +161,7 @@ async def test_a_subscriber_may_end_the_connection_it_is_told_of(fake: Any) -> N
     subject = Subject(fake)
     subject.swarm._events.on(ConnectionOpened, lambda event: event.connection.abort("unwanted"))
     subject.inbound(PEERS[0])
-    assert subject.kinds() == [ConnectionOpened, ConnectionLost]
+    assert subject.kinds() == [ConnectionOpened, PeerConnected, ConnectionLost, PeerDisconnected]
     assert not subject.swarm.connections
     await subject.swarm.close()
 

@@ -51,6 +51,8 @@ class MplexSession:
     rtt: float | None = None
     """Unknown: mplex has nothing that is answered."""
 
+    heard_at: float | None = None
+
     def __init__(self, *, is_dialer: bool, config: MplexConfig, max_payload: int) -> None:
         self._config = config
         self.max_payload = max_payload
@@ -68,6 +70,9 @@ class MplexSession:
     @property
     def wants_data(self) -> bool:
         return not self._overfull
+
+    def probe(self, now: float) -> None:
+        """There is nothing that the peer would answer."""
 
     def start(self, now: float) -> None:
         """Nothing is said at the beginning."""

@@ -109,6 +109,13 @@ class YamuxSession:
     def rtt(self) -> float | None:
         return self._keepalive.rtt
 
+    @property
+    def heard_at(self) -> float | None:
+        return self._keepalive.heard_at
+
+    def probe(self, now: float) -> None:
+        self._frame(PING, _SYN, 0, self._keepalive.ping(now))
+
     def start(self, now: float) -> None:
         self._frame(PING, _SYN, 0, self._keepalive.start(now))
 

@@ -65,7 +65,7 @@ class Keepalive:
         self.heard_at = self._alive_at = now
         if self._interval is not None:
             self.due = now + self._interval
-        return self._ping(now)
+        return self.ping(now)
 
     def answered(self, value: int, now: float) -> None:
         """An answer has come."""
@@ -96,9 +96,10 @@ class Keepalive:
             self.due = self._alive_at + self._interval
             return None
         self.due = now + min(self._interval, self._timeout)
-        return self._ping(now)
+        return self.ping(now)
 
-    def _ping(self, now: float) -> int:
+    def ping(self, now: float) -> int:
+        """The value of a ping that goes out now, whether one is due or not."""
         self._value = (self._value + 1) & _MAX_VALUE
         self._pinged_at = now
         return self._value

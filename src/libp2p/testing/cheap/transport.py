@@ -128,7 +128,7 @@ class CheapListener(Listener):
             raise ConnectionResetError(f"{theirs.remote_addr} has reset the connection") from error
         self._accept.connection_opened(ours, scope)
 
-    async def close(self) -> None:
+    def abort(self) -> None:
         if not self._closed:
             self._closed = True
             self._node.stop_listening(self._port)

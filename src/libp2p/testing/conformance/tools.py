@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import Awaitable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any, Generic, TypeVar
 
 from ...connection import RawConnection
@@ -19,6 +20,10 @@ ENDED = (Libp2pError, OSError)
 
 HELD = 0.2
 """Seconds (virtual ones, on a virtual loop) after which a call that has not returned counts as held."""
+
+
+_TURNS = 20
+"""Turns of the loop within which all that needs no time has happened."""
 
 
 class Caught(Generic[E]):
@@ -65,6 +70,35 @@ async def started(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     task = asyncio.ensure_future(work)
     await asyncio.sleep(HELD)
     return task
+
+
+async def cancelled_at_each_step(
+    prepare: Callable[[], Awaitable[T]],
+    close: Callable[[T], Awaitable[Any]],
+    check: Callable[[T], Awaitable[None]],
+) -> int:
+    """Cancel `close` of what `prepare` makes after its first step, after its second, and so on until it is over before
+    that; `check` looks at each, once everything has had a few turns of the loop. Returns how many were cancelled.
+
+    A close that is cancelled has ended what it owns: `check` must not close it again to hide that it has not.
+    """
+    for steps in count(1):
+        subject = await prepare()
+        closing = asyncio.ensure_future(close(subject))
+        for _ in range(min(steps, _TURNS)):
+            await asyncio.sleep(0)
+        if steps > _TURNS:  # it waits for time to pass
+            await asyncio.sleep(0.01 * 2 ** (steps - _TURNS))
+        if is_over := closing.done():
+            closing.result()
+        else:
+            await cancel(closing)
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+        await check(subject)
+        if is_over:
+            return steps - 1
+    raise AssertionError("unreachable")
 
 
 async def ends(work: Awaitable[T], *, within: float = 5.0) -> T:

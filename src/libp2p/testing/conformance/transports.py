@@ -5,32 +5,59 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from ...connection import Connection, Direction, Listener, Scope, Transport
-from ...errors import ListenError, PeerIdMismatch
+from ...errors import Libp2pError, LimitExceeded, ListenError, PeerIdMismatch
 from ...identity import PrivateKey
 from ...multiaddr import Multiaddr
-from ..transports import AcceptAll
+from ..transports import AcceptAll, CountedScope
 from .connections import Side
-from .tools import ENDED, ends, raises
+from .tools import ENDED, cancelled_at_each_step, ends, raises
 
 DIALER, LISTENER = PrivateKey.generate(), PrivateKey.generate()
 
 
 class Reports(AcceptAll):
-    """What a listener reported."""
+    """What a listener reported. It refuses where it is told to."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.refuse_with: Libp2pError | None = None
+        """Who connects, before the handshake."""
+        self.refuse_peer_with: Libp2pError | None = None
+        """Who connects, once the peer is proven."""
+        self.kept: list[CountedScope] = []
+        """Those of the connections handed over."""
         self.opened: asyncio.Queue[Connection] = asyncio.Queue()
         self.everything: asyncio.Queue[Connection | Exception] = asyncio.Queue()
 
-    def connection_opened(self, connection: Connection, scope: Scope) -> None:  # noqa: ARG002
+    def admit(self, local_addr: Multiaddr, remote_addr: Multiaddr) -> Scope:
+        if self.refuse_with is not None:
+            raise self.refuse_with
+        scope = super().admit(local_addr, remote_addr)
+        self.scopes[-1].refuse_with = self.refuse_peer_with
+        return scope
+
+    def connection_opened(self, connection: Connection, scope: Scope) -> None:
+        assert isinstance(scope, CountedScope)
+        self.kept.append(scope)
         self.opened.put_nowait(connection)
         self.everything.put_nowait(connection)
 
     def connection_failed(self, local_addr: Multiaddr, remote_addr: Multiaddr, error: Exception) -> None:  # noqa: ARG002
         self.everything.put_nowait(error)
+
+
+@dataclass
+class _Scene:
+    """Somebody dials a listener."""
+
+    transport: Transport
+    listener: Listener
+    reports: Reports
+    addr: Multiaddr
+    dialing: asyncio.Task[Connection]
 
 
 class TransportSuite:
@@ -151,6 +178,58 @@ class TransportSuite:
             assert not transport.can_dial(Multiaddr(addr)), addr
             assert not transport.can_listen(Multiaddr(addr)), addr
         await self.cleanup()
+
+    async def test_a_listener_that_is_closed_has_ended_at_each_step(self) -> None:
+        """Cancelled or not: its address is free, and who was in the handshake is gone, with what they were granted."""
+
+        async def prepare() -> _Scene:
+            dialer, transport, reports = await self.make(DIALER), await self.make(LISTENER), Reports()
+            listener = await transport.listen(Multiaddr(self.listen_addr), reports)
+            addr = listener.addrs[0]
+            dialing = asyncio.ensure_future(dialer.dial(addr, LISTENER.public_key.peer_id))
+            await asyncio.sleep(0)
+            return _Scene(transport, listener, reports, addr, dialing)
+
+        async def check(scene: _Scene) -> None:
+            later = Reports()
+            again = await scene.transport.listen(scene.addr, later)
+            await asyncio.wait({scene.dialing}, timeout=30)
+            opened = [scene.dialing.result()] if scene.dialing.exception() is None else []
+            for reports in (scene.reports, later):
+                while not reports.opened.empty():
+                    opened.append(reports.opened.get_nowait())
+            await _end(*opened)
+            for scope in scene.reports.scopes:
+                assert (scope.released > 0) is (scope not in scene.reports.kept)
+            await ends(again.close())
+
+        await cancelled_at_each_step(prepare, lambda scene: scene.listener.close(), check)
+        await self.cleanup()
+
+    async def test_what_is_not_admitted_costs_nothing(self) -> None:
+        async with self.listening() as (transport, listener, reports):
+            reports.refuse_with = LimitExceeded("visitors", scope="a test", value=0)
+            with raises(*ENDED):
+                await ends(transport.dial(listener.addrs[0], LISTENER.public_key.peer_id), within=30)
+            assert await ends(reports.everything.get()) is reports.refuse_with
+            reports.refuse_with = None
+            dialed = await ends(transport.dial(listener.addrs[0], LISTENER.public_key.peer_id))
+            accepted = await ends(reports.opened.get())
+            (scope,) = reports.kept
+            assert (scope.peer, scope.released) == (DIALER.public_key.peer_id, 0), "it goes with the connection"
+            await _end(dialed, accepted)
+
+    async def test_a_peer_that_may_not_come_in_is_refused_once_it_is_proven(self) -> None:
+        async with self.listening() as (transport, listener, reports):
+            reports.refuse_peer_with = LimitExceeded("friends", scope="a test", value=0)
+            try:
+                dialed = await ends(transport.dial(listener.addrs[0], LISTENER.public_key.peer_id), within=30)
+            except ENDED:
+                pass
+            else:  # with some transports the dialer is done before the listener objects
+                await ends(dialed.wait_closed())
+            assert await ends(reports.everything.get()) is reports.refuse_peer_with
+            assert [scope.released for scope in reports.scopes] == [1]
 
     async def test_many_dial_at_once(self) -> None:
         async with self.listening() as (transport, listener, reports):

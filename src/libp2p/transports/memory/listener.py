@@ -40,8 +40,12 @@ class InProcessListener(Listener):
         else:
             self._upgrades.take(raw)
 
-    async def close(self) -> None:
+    def abort(self) -> None:
         if not self._closed:
             self._closed = True
             self._on_close()
+        self._upgrades.abort()
+
+    async def close(self) -> None:
+        self.abort()
         await self._upgrades.close()

@@ -67,6 +67,14 @@ class QuicConnection(QuicStreams):
     def rtt(self) -> float | None:
         return self._engine.rtt
 
+    @property
+    def heard_at(self) -> float | None:
+        return self._driver.heard_at
+
+    def probe(self) -> None:
+        if self._close_reason is None:
+            self._driver.probe()
+
     async def close(self, reason: str = "closed by the application", code: int = 0) -> None:
         if self._end(ConnectionClosed(reason, by="local", code=code)):
             self._driver.close(reason, code)

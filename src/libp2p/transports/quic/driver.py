@@ -102,9 +102,17 @@ class Driver:
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = 0.0
         self._keep_alive_at = float("inf")
+        self.heard_at = self._loop.time()
+        """When a new packet of the peer last arrived."""
         self._goodbye: str | None = None
         self._goodbye_code = 0
         self._linger_until = float("inf")
+
+    def probe(self) -> None:
+        """Ask the peer for a sign of life."""
+        if not self._gone.done():
+            self.engine.send_ping(0)
+            self.soon()
 
     # What the endpoint reports
 
@@ -116,6 +124,8 @@ class Driver:
                 self.engine.receive(data, size, addr, now)
             except Exception as error:
                 self._break(error)
+        if self.engine.newest > newest:
+            self.heard_at = now
         if local_ip is not None and (self.local_ip is None or self.engine.newest > newest):
             self.local_ip = local_ip  # where the newest packet of the peer came to: anybody can send some garbage
         if self.application is not None and self.engine.gives_up_at != life:  # any packet of the peer's, and no other

@@ -175,5 +175,5 @@ class QuicListener(Listener):
         socket = self.endpoint.socket
         return [from_socket((ip, *socket.addr[1:])) for ip in socket.local_ips(self._interfaces)]
 
-    async def close(self) -> None:
+    def abort(self) -> None:
         self.endpoint.stop_serving(self._service)

@@ -107,8 +107,12 @@ class TcpListener(Listener):
         """Whether a connection to `target` may come from this listener's port."""
         return may_dial_from(self._lease.addr, target)
 
-    async def close(self) -> None:
+    def abort(self) -> None:
         self._lease.close()
+        self._upgrades.abort()
+
+    async def close(self) -> None:
+        self.abort()
         await self._upgrades.close()
 
 

@@ -117,14 +117,14 @@ class UnixListener(Listener):
                 lambda: UnixConnection(self._addr, memory, self._upgrades.take), sock=self._sock, backlog=backlog
             )
         except BaseException:
-            await self.close()
+            self.abort()
             raise
 
     @property
     def addrs(self) -> Sequence[Multiaddr]:
         return (self._addr,)
 
-    async def close(self) -> None:
+    def abort(self) -> None:
         if self._file is not None and _identity(self._path) == self._file:
             os.unlink(self._path)
         self._file = None
@@ -132,6 +132,10 @@ class UnixListener(Listener):
             self._server.close()
         else:
             self._sock.close()
+        self._upgrades.abort()
+
+    async def close(self) -> None:
+        self.abort()
         await self._upgrades.close()
 
 

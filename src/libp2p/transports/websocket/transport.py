@@ -221,6 +221,10 @@ class WsListener(Listener):
     def addrs(self) -> Sequence[Multiaddr]:
         return tuple(addr / self._form for addr in reachable_addrs(self._lease.addr, self._interfaces))
 
-    async def close(self) -> None:
+    def abort(self) -> None:
         self._lease.close()
+        self._upgrades.abort()
+
+    async def close(self) -> None:
+        self.abort()
         await self._upgrades.close()
