@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from functools import lru_cache
 
 from ..multiaddr import (
     HostPort,
@@ -41,5 +42,9 @@ def reachable_addrs(bound: Multiaddr, interfaces: Interfaces) -> tuple[Multiaddr
     """The TCP address `bound`; for a wildcard one those of the machine's interfaces."""
     if not is_unspecified(bound):
         return (bound,)
-    ips = interfaces.ips("ip6" if "ip6" in bound else "ip4")
-    return tuple(from_socket_address(ip, host_port(bound).port) for ip in ips)
+    return _on_port(interfaces.ips("ip6" if "ip6" in bound else "ip4"), host_port(bound).port)
+
+
+@lru_cache(maxsize=128)  # listeners are asked at each dial
+def _on_port(ips: tuple[str, ...], port: int) -> tuple[Multiaddr, ...]:
+    return tuple(from_socket_address(ip, port) for ip in ips)

@@ -168,12 +168,17 @@ class QuicListener(Listener):
     def __init__(self, endpoint: Endpoint, service: PeerService, interfaces: Interfaces) -> None:
         self.endpoint = endpoint
         self._interfaces = interfaces
+        self._ips: tuple[str, ...] = ()
+        self._addrs: tuple[Multiaddr, ...] = ()
         self._service = service
 
     @property
     def addrs(self) -> Sequence[Multiaddr]:
         socket = self.endpoint.socket
-        return [from_socket((ip, *socket.addr[1:])) for ip in socket.local_ips(self._interfaces)]
+        ips = tuple(socket.local_ips(self._interfaces))
+        if ips != self._ips:
+            self._ips, self._addrs = ips, tuple(from_socket((ip, *socket.addr[1:])) for ip in ips)
+        return self._addrs
 
     def abort(self) -> None:
         self.endpoint.stop_serving(self._service)

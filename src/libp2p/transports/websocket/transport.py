@@ -214,12 +214,17 @@ class WsListener(Listener):
     def __init__(self, lease: Lease, upgrades: InboundUpgrades, form: Multiaddr, interfaces: Interfaces) -> None:
         self._lease = lease
         self._interfaces = interfaces
+        self._raw_addrs: tuple[Multiaddr, ...] = ()
+        self._addrs: tuple[Multiaddr, ...] = ()
         self._upgrades = upgrades
         self._form = form
 
     @property
     def addrs(self) -> Sequence[Multiaddr]:
-        return tuple(addr / self._form for addr in reachable_addrs(self._lease.addr, self._interfaces))
+        raw = reachable_addrs(self._lease.addr, self._interfaces)
+        if raw != self._raw_addrs:
+            self._raw_addrs, self._addrs = raw, tuple(addr / self._form for addr in raw)
+        return self._addrs
 
     def abort(self) -> None:
         self._lease.close()
