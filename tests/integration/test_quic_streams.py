@@ -562,11 +562,11 @@ class TestKeepAlive:
         async with pair() as both:
             await both.dialer.stream_to(both.listener)
             driver: Any = both.dialer.connection._driver  # type: ignore[attr-defined]
+            await asyncio.sleep(1)
             asks_at = driver._keep_alive_at
             await asyncio.sleep(5)
-            driver.receive(
-                b"\x40" + driver.engine.host_cid + bytes(60), 69, driver.addr, None, asyncio.get_running_loop().time()
-            )
+            forged, now = b"\x40" + driver.engine.host_cid + bytes(60), asyncio.get_running_loop().time()
+            driver.receive(forged, len(forged), driver.addr, None, now)
             assert driver._keep_alive_at == asks_at
 
     async def test_the_code_of_a_close_is_told(self) -> None:
