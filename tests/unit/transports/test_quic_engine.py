@@ -707,7 +707,7 @@ def state_of(end: End) -> tuple[Any, ...]:
         end.ended,
         lanes,
         quic._local_max_data.used,
-        quic._consumed,
+        quic.window.read,
         space.largest_received_packet,
         quic._spin_bit,
         quic.is_over,
@@ -1059,7 +1059,7 @@ def test_credit_of_thousands_of_streams_is_exact(loss: float) -> None:
         assert not quic.is_over
         assert (quic.lanes, quic._streams, len(quic._queue), len(quic._grants)) == ({}, {}, 0, 0)
     listener, dialer = pair.listener.quic, pair.dialer.quic
-    assert listener._consumed == listener._local_max_data.used == dialer._remote_max_data_used > total
+    assert listener.window.read == listener._local_max_data.used == dialer._remote_max_data_used > total
     assert dialer._remote_max_data - dialer._remote_max_data_used > settings.connection_window * 3 // 4
     assert dialer._loss.bytes_in_flight == 0
     assert listener._local_max_streams_bidi.value == settings.max_streams + total

@@ -28,7 +28,8 @@ class QuicConfig:
     max_stream_window: int = 10 * 1024 * 1024
     """Bytes to which that grows, on a stream that is read as fast as they come."""
     connection_window: int = 15 * 1024 * 1024
-    """Bytes of all streams of a connection together that the peer may send without any being read."""
+    """Bytes to which grows what the peer may send on all streams of a connection together without any being read, as
+    far as the connection's `MemoryAccount` has room. It begins with one and a half stream windows."""
     max_datagram_size: int = 1452
     """Bytes of a datagram to which the path is probed; the first ones have 1,280."""
     max_pending_inbound: int = 512
@@ -40,6 +41,11 @@ class QuicConfig:
     """Inbound handshakes at a time from which on a peer must first show that it receives at its address (Retry)."""
     socket_buffer: int = 7 * 1024 * 1024
     """Bytes that the system is asked to buffer for a socket, in each direction. It may give less."""
+
+    @property
+    def first_connection_window(self) -> int:
+        """Bytes with which the window of a connection begins."""
+        return min(self.stream_window * 3 // 2, self.connection_window)
 
     def __post_init__(self) -> None:
         """Raises `ValueError` for what can't work."""

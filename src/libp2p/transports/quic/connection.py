@@ -59,6 +59,7 @@ class QuicConnection(QuicStreams):
             muxer=MUXER,
             memory=memory,
         )
+        engine.window.draw = self.memory.draw
         self._driver = driver
         self._engine = engine
         self._held: set[QuicStream] = set()  # whose writers wait

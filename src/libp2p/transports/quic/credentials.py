@@ -49,7 +49,7 @@ class Credentials:
             connection_id_length=CONNECTION_ID_LENGTH,
             idle_timeout=settings.idle_timeout,
             is_client=is_dialer,
-            max_data=settings.connection_window,
+            max_data=settings.first_connection_window,
             max_datagram_size=INITIAL_DATAGRAM_SIZE,
             max_stream_data=settings.stream_window,
             private_key=self._certificate_key,

@@ -80,6 +80,9 @@ class ReceivingEngine(StreamsEngine):
         else:
             for start in range(0, len(data), size):
                 self._receive(data[start : start + size], addr, now)
+        limit = self._local_max_data
+        if 4 * (left := limit.value - limit.used) < self.window.size:
+            self.window.make_room(left)
         if self._heard:
             self._heard = False
             if self._state in END_STATES:  # the goodbye was among them, which has set the time

@@ -140,9 +140,7 @@ class SendingEngine(ReceivingEngine):
             self._write_retire_connection_id_frame(builder=builder, sequence_number=self._retire_connection_ids[0])
             self._retire_connection_ids.pop(0)
         if self._data_limit_due():
-            self._local_max_data.value = max(
-                self._local_max_data.value, self._consumed + self._settings.connection_window
-            )
+            self._local_max_data.value = max(self._local_max_data.value, self.window.update(now, self.rtt))
             self._write_limit(builder, self._local_max_data)
         if self._stream_limit_due():
             self._write_limit(builder, self._local_max_streams_bidi)

@@ -12,7 +12,7 @@ from aioquic.quic.packet import QuicFrameType
 from aioquic.quic.stream import QuicStream
 
 from ..config import QuicConfig
-from ..flow_control import ReceiveWindow
+from ..flow_control import ConnectionWindow, ReceiveWindow
 from .handshake import HandshakeEngine, Origin
 from .lane import Lane
 
@@ -27,7 +27,8 @@ class StreamsEngine(HandshakeEngine):
         super().__init__(configuration, settings, **origin)
         self.lanes: dict[int, Lane] = {}
         """The streams that are open on the wire, by their id."""
-        self._consumed = 0  # bytes of all streams that were read
+        self.window = ConnectionWindow(self._local_max_data.value, maximum=settings.connection_window)
+        """Of all streams together."""
         self._queue: deque[Lane] = deque()  # lanes that have something to send
         self._grants: deque[Lane] = deque()  # lanes whose window has moved
         self._local_max_streams_bidi = Limit(QuicFrameType.MAX_STREAMS_BIDI, "max_streams_bidi", settings.max_streams)
@@ -77,7 +78,7 @@ class StreamsEngine(HandshakeEngine):
     def consumed(self, lane: Lane, n: int, now: float) -> bool:
         """`n` bytes that arrived on `lane` were read; whether the peer should hear of it."""
         n = min(n, lane.receiver._buffer_start - lane.window.read)
-        self._consumed += n
+        self.window.read += n
         receiver = lane.receiver
         if lane.window.consume(n, now, self.rtt) and receiver._final_size is None and receiver._stop_error_code is None:
             lane.quic.max_stream_data_local = lane.window.limit
@@ -92,7 +93,7 @@ class StreamsEngine(HandshakeEngine):
     def ended(self, lane: Lane) -> None:
         """The owner knows that the peer has ended its direction. Of a reset one, what never arrived counts as read."""
         lane.end_told = True
-        self._consumed += lane.receiver.highest_offset - lane.receiver._buffer_start
+        self.window.read += lane.receiver.highest_offset - lane.receiver._buffer_start
         self._settle(lane)
 
     def _settle(self, lane: Lane) -> None:
@@ -119,8 +120,8 @@ class StreamsEngine(HandshakeEngine):
 
     def _data_limit_due(self) -> bool:
         """Whether the connection's window has moved by a quarter, or the peer has lost what it was told."""
-        limit, window = self._local_max_data, self._settings.connection_window
-        return limit.sent == 0 or self._consumed + window - limit.sent >= window // 4
+        told = self._local_max_data.sent
+        return told == 0 or self.window.is_due(told)
 
     def _stream_limit_due(self) -> bool:
         """Whether the peer may open more streams than it has left, or has lost what it was told."""
