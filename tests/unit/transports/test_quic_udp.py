@@ -45,6 +45,8 @@ class Receiver:
         self.batches: list[list[Received]] = []
         self.writable_calls = 0
         self.fault: Exception | None = None
+        self.deaths: list[Exception] = []
+        self.dead = asyncio.Event()
         self._reported = asyncio.Event()
 
     def datagrams_received(self, batch: Sequence[Received]) -> None:
@@ -52,6 +54,10 @@ class Receiver:
         self._reported.set()
         if self.fault is not None:
             raise self.fault
+
+    def lost(self, error: Exception) -> None:
+        self.deaths.append(error)
+        self.dead.set()
 
     def writable(self) -> None:
         self.writable_calls += 1
@@ -434,3 +440,41 @@ class Choke:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
+
+
+class Taken(socket.socket):
+    """A socket that the system takes away."""
+
+    def recvmsg(self, *args: Any) -> Any:
+        raise OSError(errno.ENOTCONN, "taken away")
+
+    recvfrom = recvmsg
+
+
+async def test_a_socket_that_the_system_takes_away_is_closed_and_reported() -> None:
+    receiver, sock = Receiver(), Taken(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    sock.bind(ANY4)
+    taken = udp.SystemSocket(sock)
+    taken.attach(receiver)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"wake up", taken.addr)
+        await receiver.dead.wait()
+    assert isinstance(receiver.deaths[0], OSError)
+    assert sock.fileno() == -1
+    taken.close()
+    assert len(receiver.deaths) == 1
+
+
+async def test_so_is_asyncio_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    receiver, found = Receiver(), await opened("endpoint", ANY4, monkeypatch)
+    assert isinstance(found, udp.EndpointSocket)
+    found.attach(receiver)
+    found._transport.abort()
+    await asyncio.sleep(0.01)
+    assert len(receiver.deaths) == 1
+    other = await opened("endpoint", ANY4, monkeypatch)
+    other.attach(receiver)
+    other.close()
+    await asyncio.sleep(0.01)
+    assert len(receiver.deaths) == 1

@@ -38,7 +38,7 @@ from .datagrams import DatagramSocket, Received, SocketAddress
 from .driver import Driver
 from .engine import Engine, Terms
 from .farewells import Farewells
-from .handshakes import Handshake, Handshakes
+from .handshakes import Handshakes, PendingHandshake
 from .service import Service
 from .stateless_reset import StatelessResets, is_reset
 
@@ -334,7 +334,7 @@ class Endpoint:
         except Libp2pError as error:
             self._report_failure(addrs, error, None)
             return None
-        handshake = Handshake(scope)
+        handshake = PendingHandshake(scope)
         engine = Engine(
             self._for_listener,
             self._settings,
@@ -349,7 +349,7 @@ class Endpoint:
         self._handshakes.add(driver, handshake)
         return driver
 
-    def _choose(self, handshake: Handshake, alpn: str) -> Terms | None:
+    def _choose(self, handshake: PendingHandshake, alpn: str) -> Terms | None:
         handshake.service = self._services.get(alpn)
         return handshake.service.terms if handshake.service is not None else None
 
@@ -368,7 +368,7 @@ class Endpoint:
             self.socket.close()
 
 
-def _start(handshake: Handshake, driver: Driver) -> Application:
+def _start(handshake: PendingHandshake, driver: Driver) -> Application:
     assert handshake.service is not None
     return handshake.service.start(driver)
 

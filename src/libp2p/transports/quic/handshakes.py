@@ -14,7 +14,7 @@ from .driver import Driver
 from .service import Service
 
 
-class Handshake:
+class PendingHandshake:
     """One that a dialer has begun."""
 
     def __init__(self, scope: Scope, timer: asyncio.TimerHandle | None = None) -> None:
@@ -30,7 +30,7 @@ class Handshakes:
 
     def __init__(self, settings: QuicConfig) -> None:
         self._settings = settings
-        self._by_driver: dict[Driver, Handshake] = {}
+        self._by_driver: dict[Driver, PendingHandshake] = {}
         self._from: Counter[bytes] = Counter()
 
     def __contains__(self, driver: Driver) -> bool:
@@ -39,15 +39,15 @@ class Handshakes:
     def __len__(self) -> int:
         return len(self._by_driver)
 
-    def __iter__(self) -> Iterator[tuple[Driver, Handshake]]:
+    def __iter__(self) -> Iterator[tuple[Driver, PendingHandshake]]:
         return iter(list(self._by_driver.items()))
 
-    def add(self, driver: Driver, handshake: Handshake) -> None:
+    def add(self, driver: Driver, handshake: PendingHandshake) -> None:
         """`driver` runs this handshake."""
         self._by_driver[driver] = handshake
         self._from[network(driver.addr)] += 1
 
-    def remove(self, driver: Driver) -> Handshake | None:
+    def remove(self, driver: Driver) -> PendingHandshake | None:
         """It is over, or was none."""
         if (handshake := self._by_driver.pop(driver, None)) is None:
             return None

@@ -53,6 +53,9 @@ READ_CALLS: Final = 32
 READ_BYTES: Final = 128 * 1024
 """Bytes after which a turn's reading ends: some ms of work for who gets them."""
 
+_BROKEN: Final = frozenset((errno.EBADF, errno.ENOTSOCK, errno.ENOTCONN, errno.ENODEV, errno.ESHUTDOWN))
+"""Errors of reading behind which nothing will be read any more: some systems take the sockets of sleeping programs."""
+
 _MAX_READ: Final = 65_535
 _WAITING_HIGH: Final = 256 * 1024  # bytes waiting in asyncio's own transport from which `send` returns False
 
@@ -229,8 +232,18 @@ class SystemSocket(DatagramSocket):
             pass
         except OSError as error:  # an ICMP message about something sent, where the system reports it here
             logger.debug("%s: reading: %s", self.addr, error)
+            if error.errno in _BROKEN:
+                self._break(error)
+                return
         if batch and self._receiver is not None:
             self._receiver.datagrams_received(batch)
+
+    def _break(self, error: OSError) -> None:
+        """The system has taken the socket away."""
+        receiver = self._receiver
+        self.close()
+        if receiver is not None:
+            receiver.lost(error)
 
 
 class EndpointSocket(DatagramSocket, asyncio.DatagramProtocol):
@@ -278,6 +291,12 @@ class EndpointSocket(DatagramSocket, asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
         if data and self._receiver is not None and self._transport is not None:
             self._receiver.datagrams_received([Received(data, len(data), addr, None)])
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._transport is not None:  # else we have closed it
+            self.close()
+            if self._receiver is not None:
+                self._receiver.lost(exc or OSError(errno.EBADF, "the socket was closed"))
 
     def error_received(self, exc: Exception) -> None:
         logger.debug("%s: datagram lost, or reading: %s", self.addr, exc)
