@@ -58,7 +58,7 @@ class TestTcpIp6(TestTcp):
 
 
 class Begins(Upgrader):
-    """Begins the handshakes with who has dialed it, as where both sides have dialed, and the peers have agreed on it."""
+    """Begins the handshakes with who has dialed it, as where both sides have dialed."""
 
     async def upgrade(self, raw: RawConnection, direction: Direction, **settings: Any) -> Connection:
         return await super().upgrade(raw, direction, **{**settings, "role": Role.INITIATOR, "peer": DIALER.peer_id})

@@ -327,7 +327,7 @@ async def test_without_descriptors_accepting_pauses_and_goes_on(
 
     sock = Full()
     sock.bind(("127.0.0.1", 0))
-    acceptor = Acceptor(sock, Told)
+    acceptor = Acceptor(sock, Told, pytest.fail)
     acceptor.start(8)
     with socket.create_connection(sock.getsockname()):
         await asyncio.sleep(0.2)
@@ -344,3 +344,46 @@ async def test_without_descriptors_accepting_pauses_and_goes_on(
         asked = 0
         await asyncio.sleep(0.1)
         assert not asked, "closed within the pause"
+
+
+@pytest.mark.parametrize("code", [errno.EBADF, errno.EINVAL])
+async def test_a_socket_that_is_none_any_more_ends_its_listener_which_says_so(code: int) -> None:
+    class Dying(Accepted):
+        died: tuple[Any, Exception] | None = None
+
+        def listener_died(self, listener: Any, error: Exception) -> None:
+            self.died = listener, error
+
+    accepted = Dying()
+    listener = await tcp().listen(ANY4, accepted)
+    acceptor = listener._lease._port._server
+
+    class Gone:
+        def __init__(self, sock: socket.socket) -> None:
+            self.fileno, self.close = sock.fileno, sock.close
+
+        def accept(self) -> Any:
+            raise OSError(code, "gone")
+
+    acceptor._sock = Gone(acceptor._sock)
+    acceptor._accept()
+    assert accepted.died is not None
+    assert accepted.died[0] is listener
+    await listener.close()
+
+
+async def test_an_error_of_one_connection_ends_no_listener() -> None:
+    accepted = Accepted()
+    listener = await tcp().listen(ANY4, accepted)
+    acceptor = listener._lease._port._server
+    sock = acceptor._sock
+
+    class Refusing:
+        def accept(self) -> Any:
+            raise OSError(errno.EPROTO, "the network is odd")
+
+    acceptor._sock = Refusing()
+    acceptor._accept()
+    acceptor._sock = sock
+    end(await tcp().dial(listener.addrs[0], None), await accepted.opened.get())
+    await listener.close()

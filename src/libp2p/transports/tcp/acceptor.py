@@ -4,6 +4,7 @@ Rules:
 - Closing frees the port at once. What was accepted before it is still handed over, and is for its protocol to refuse:
   asyncio's server forgets such a socket, and from Python 3.12 on leaves half a transport behind.
 - Where the system is out of descriptors or memory nothing is accepted for a while, and one line is logged.
+- An error that says that the socket is none any more ends the acceptor; any other one is of one connection only.
 """
 
 from __future__ import annotations
@@ -23,14 +24,20 @@ _PAUSE = 1.0
 """Seconds without accepting where the system has no room."""
 
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_NO_SOCKET = {errno.EBADF, errno.EINVAL, errno.ENOTSOCK}
 
 
 class Acceptor:
-    """Makes a protocol by `factory` for each connection to `sock`, which it owns. For loops that have `add_reader`."""
+    """Makes a protocol by `factory` for each connection to `sock`, which it owns; `died` is told where it can't go on.
+    For loops that have `add_reader`.
+    """
 
-    def __init__(self, sock: socket.socket, factory: Callable[[], asyncio.BaseProtocol]) -> None:
+    def __init__(
+        self, sock: socket.socket, factory: Callable[[], asyncio.BaseProtocol], died: Callable[[OSError], None]
+    ) -> None:
         self._sock = sock
         self._factory = factory
+        self._died = died
         self._loop = asyncio.get_running_loop()
         self._pause: asyncio.TimerHandle | None = None
         self._starting: set[asyncio.Task[object]] = set()  # accepted; they end within a turn or two, whatever happens
@@ -60,8 +67,13 @@ class Acceptor:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
+                if error.errno in _NO_SOCKET:
+                    self.close()
+                    self._died(error)
+                    return
                 if error.errno not in _NO_ROOM:
-                    raise
+                    logger.debug("a connection ended before it was accepted: %s", error)
+                    return
                 logger.warning("no connection is accepted for %g s: %s", _PAUSE, error)
                 self._loop.remove_reader(self._sock)
                 self._pause = self._loop.call_later(_PAUSE, self._loop.add_reader, self._sock, self._accept)

@@ -119,14 +119,18 @@ class Lease:
     def __init__(self, port: _Port, opening: Opening) -> None:
         self.addr = port.addr
         """Where it is bound: with the real port, a wildcard host still being one."""
+        self.on_died: Callable[[OSError], None] = lambda _: None
+        """Told where the port has ended by itself."""
         self._port = port
         self._opening = opening
         self.is_closed = False
+        port.leases.add(self)
 
     def close(self) -> None:
         """Accept no more, and free the port unless others have a part in it. Idempotent."""
         if not self.is_closed:
             self.is_closed = True
+            self._port.leases.discard(self)
             self._port.leave(self._opening)
 
 
@@ -136,6 +140,7 @@ class _Port:
     def __init__(self, addr: Multiaddr, memory: Callable[[], memoryview], ports: dict[Multiaddr, _Port]) -> None:
         self.addr = addr
         self.takers: dict[Opening, Taker] = {}
+        self.leases: set[Lease] = set()
         self.undecided: set[_Undecided] = set()
         self.memory = memory
         self._ports = ports
@@ -144,7 +149,7 @@ class _Port:
     async def start(self, sock: socket.socket, backlog: int) -> None:
         """Begin to accept. Where that fails, or is cancelled, the socket is closed."""
         if not is_proactor():
-            self._server = Acceptor(sock, self._accept)
+            self._server = Acceptor(sock, self._accept, self._died)
             self._server.start(backlog)
             return
         self._server = await asyncio.get_running_loop().create_server(
@@ -155,6 +160,10 @@ class _Port:
         except BaseException:
             self._server.close()
             raise
+
+    def _died(self, error: OSError) -> None:
+        for lease in list(self.leases):
+            lease.on_died(error)
 
     def _accept(self) -> asyncio.BaseProtocol:
         return _Undecided(self) if len(self.takers) > 1 else self.connection(self.memory())

@@ -73,6 +73,7 @@ class Tcp(StreamTransport):
             reuse=config.reuse_port,
         )
         listener = TcpListener(lease, upgrades, context.shared(Interfaces))
+        lease.on_died = lambda error: accept.listener_died(listener, error)
         self._listeners = [other for other in self._listeners if not other.is_closed] + [listener]
         return listener
 

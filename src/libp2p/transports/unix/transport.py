@@ -25,6 +25,7 @@ from ...errors import InvalidMultiaddr, ListenError
 from ...identity import PeerId
 from ...multiaddr import Multiaddr
 from ..inbound import InboundUpgrades
+from ..tcp.acceptor import Acceptor
 from ..tcp.connection import SocketConnection
 
 _SUPPORTED = hasattr(socket, "AF_UNIX")
@@ -88,7 +89,7 @@ class Unix(StreamTransport):
         upgrades = InboundUpgrades(addr, self.context.upgrader, accept, limit=config.max_pending_inbound)
         try:
             listener = UnixListener(addr, _bind(path, config.mode), path, upgrades)
-            await listener.start(self._receive_memory(), config.backlog)
+            listener.start(self._receive_memory(), config.backlog, lambda error: accept.listener_died(listener, error))
         except OSError as error:
             raise ListenError(addr, error.strerror or str(error)) from error
         return listener
@@ -108,14 +109,13 @@ class UnixListener(Listener):
         self._path = path
         self._file = _identity(path)
         self._upgrades = upgrades
-        self._server: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
 
-    async def start(self, memory: memoryview, backlog: int) -> None:
-        """Begin to accept. Where that fails, or is cancelled, socket and file are gone."""
+    def start(self, memory: memoryview, backlog: int, died: Callable[[OSError], None]) -> None:
+        """Begin to accept. Where that fails socket and file are gone."""
+        self._acceptor = Acceptor(self._sock, lambda: UnixConnection(self._addr, memory, self._upgrades.take), died)
         try:
-            self._server = await asyncio.get_running_loop().create_unix_server(
-                lambda: UnixConnection(self._addr, memory, self._upgrades.take), sock=self._sock, backlog=backlog
-            )
+            self._acceptor.start(backlog)
         except BaseException:
             self.abort()
             raise
@@ -128,10 +128,8 @@ class UnixListener(Listener):
         if self._file is not None and _identity(self._path) == self._file:
             os.unlink(self._path)
         self._file = None
-        if self._server is not None:
-            self._server.close()
-        else:
-            self._sock.close()
+        if self._acceptor is not None:
+            self._acceptor.close()
         self._upgrades.abort()
 
     async def close(self) -> None:

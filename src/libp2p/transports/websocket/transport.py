@@ -145,7 +145,9 @@ class WebSocket(StreamTransport):
         lease = await context.shared(TcpPorts).listen(
             addr, address.target, opening, upgrades.take, backlog=config.backlog, reuse=True
         )
-        return WsListener(lease, upgrades, address.form, context.shared(Interfaces))
+        listener = WsListener(lease, upgrades, address.form, context.shared(Interfaces))
+        lease.on_died = lambda error: accept.listener_died(listener, error)
+        return listener
 
     async def _open(self, raw: RawConnection, address: WsAddress, addr: Multiaddr) -> WsConnection:
         """The dialer's part, on a connection that was made."""
