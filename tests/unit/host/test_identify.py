@@ -17,6 +17,7 @@ from libp2p.errors import (
     StreamReset,
 )
 from libp2p.host import Host, HostConfig
+from libp2p.host.addrs import AddrSource
 from libp2p.host.identify import (
     ID,
     PUSH_ID,
@@ -372,3 +373,31 @@ async def test_where_a_peer_sees_us_has_no_peer_id_at_its_end(pair: Pair) -> Non
             answer(listener)
             info = await dialer.identify.identify(await dialer.connect(listener.addrs[0]))
             assert info.observed_addr == seen
+
+
+async def test_changes_that_follow_each_other_closely_are_one_push(pair: Pair) -> None:
+    async with pair() as (listener, dialer, _):
+        await asyncio.sleep(1)
+        with dialer.events.subscribe(PeerUpdated) as updates:
+            for number in range(3):
+                listener.handle(f"/new/{number}")(ignore)
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(1)
+            assert len(updates) == 1
+            assert "/new/2" in (await anext(updates)).info.protocols
+
+
+async def test_a_change_that_a_peer_is_not_told_of_is_not_pushed_to_it(pair: Pair) -> None:
+    """Each peer is compared with what it was told itself: no address of the loopback goes to one on the Internet."""
+    home, out = Multiaddr("/ip4/127.0.0.1/tcp/1"), Multiaddr("/ip4/8.8.4.4/tcp/4001")
+    async with pair() as (listener, dialer, _):
+        await asyncio.sleep(1)
+        (near,) = listener.connections
+        with dialer.events.subscribe(PeerUpdated) as updates:
+            near.remote_addr = Multiaddr("/ip4/1.1.1.1/tcp/9")  # the peer is far away from now on
+            listener.own_addrs.set(AddrSource.MAPPED, [out], by="router")
+            await asyncio.sleep(1)
+            assert (await anext(updates)).info.listen_addrs == (out,)
+            listener.own_addrs.set(AddrSource.OBSERVED, [home], by="us")
+            await asyncio.sleep(1)
+            assert len(updates) == 0
