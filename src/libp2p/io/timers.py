@@ -18,6 +18,11 @@ from weakref import WeakKeyDictionary, ref
 GRANULARITY = 1.0
 """Seconds."""
 
+_TICK = 1e-6
+"""Seconds. Event loops call back up to a tick of their clock early; who finds its time not come asks again, and on a
+loop whose time stands still meanwhile never stops.
+"""
+
 _BATCH = 64
 """Callbacks that run in one turn of the loop."""
 
@@ -91,7 +96,7 @@ class CoarseTimer:
             self._handle.cancel()
             self._handle = None
         if self._order and (loop := self._loop()) is not None:
-            self._handle = loop.call_at(self._order[0] * GRANULARITY, self._elapsed)
+            self._handle = loop.call_at(self._order[0] * GRANULARITY + _TICK, self._elapsed)
 
     def _elapsed(self) -> None:
         self._handle = None
