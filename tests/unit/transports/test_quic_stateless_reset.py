@@ -16,6 +16,7 @@ from libp2p.testing.conformance.transports import DIALER, LISTENER, Reports
 from libp2p.testing.network import Link, Network, Node
 from libp2p.testing.transports import context
 from libp2p.transports.quic import Quic
+from libp2p.transports.quic.ports import QuicPorts
 from libp2p.transports.quic.stateless_reset import (
     MAX_RESETS,
     MIN_SIZE,
@@ -96,6 +97,45 @@ async def test_a_peer_that_has_lost_everything_ends_the_connection_at_once() -> 
         assert "stateless reset" in reason.reason
         assert side.closed == [reason]
         await again.close()
+
+
+async def test_so_does_a_dialer_that_has() -> None:
+    """Although the connection id that it began with bears no token."""
+    async with Network(link=Link(latency=0.01)) as network:
+        a, b = network.node("10.0.0.1"), network.node("10.0.0.2")
+        dialing, back = quic(DIALER, a), Multiaddr("/ip4/0.0.0.0/udp/4001/quic-v1")
+        await dialing.listen(back, Reports())  # it dials from there, and will be there again
+        dialed, accepted = await connected(dialing, quic(LISTENER, b))
+        stream = await accepted.open_stream()
+        await stream.write(b"before")
+        await asyncio.sleep(0.1)
+        network.on_datagram = lambda data, source, target: False
+        dialed.abort()
+        dialing.context.shared(QuicPorts)._endpoints[("0.0.0.0", 4001)].close("killed")
+        network.on_datagram = None
+        again = await quic(DIALER, a).listen(back, Reports())
+        start = asyncio.get_running_loop().time()
+        await stream.write(b"behind the restart" * 10)
+        reason = await ends(accepted.wait_closed())
+        assert asyncio.get_running_loop().time() - start < 0.1
+        assert "stateless reset" in reason.reason
+        await again.close()
+
+
+async def test_what_comes_to_a_dialer_s_other_connection_id_is_taken_as_fast() -> None:
+    async with Network(link=Link(latency=0.01)) as network:
+        a, b = network.node("10.0.0.1"), network.node("10.0.0.2")
+        dialed, accepted = await connected(quic(DIALER, a), quic(LISTENER, b))
+        near, far = Side(dialed), Side(accepted)
+        theirs, ours = await far.stream_to(near)
+        await theirs.write(bytes(200_000))
+        await ends(ours.readexactly(200_000))
+        engine = dialed._engine  # type: ignore[attr-defined]
+        assert engine.host_cid == accepted._engine._peer_cid.cid  # type: ignore[attr-defined]
+        assert engine.host_cid != engine._host_cids[0].cid or engine._host_cids[0].sequence_number
+        for connection in (dialed, accepted):
+            connection.abort()
+            await ends(connection.close())
 
 
 @pytest.mark.parametrize("forged", ["wrong token", "another address"])

@@ -83,6 +83,8 @@ class ReceivingEngine(StreamsEngine):
         limit = self._local_max_data
         if 4 * (left := limit.value - limit.used) < self.window.size:
             self.window.make_room(left)
+        if not self._is_client and not self._peer_cid.stateless_reset_token:
+            self._use_peer_cid_with_token()
         if self._heard:
             self._heard = False
             if self._state in END_STATES:  # the goodbye was among them, which has set the time
@@ -93,13 +95,22 @@ class ReceivingEngine(StreamsEngine):
     def _receive(self, data: bytes, addr: SocketAddress, now: float) -> None:
         if self._close_pending or self._receive_fast(data, addr, now):
             return
-        waiting = self._space.ack_at
+        waiting, newest = self._space.ack_at, self._space.largest_received_packet
         path = self._network_paths[0] if self._network_paths else None
         self.receive_datagram(data, addr, now)
+        if self._is_client and not data[0] & 0x80 and self._space.largest_received_packet > newest:
+            self.host_cid = data[1:9]  # where the peer's newest packet went to, which is what stays fast to take
         if path is not None and self._network_paths[0] is not path:
             self._loss._pto_count = 0  # the peer has moved: what went to its old address is overdue
         if waiting is not None and self._space.ack_at == waiting:
             self._space.ack_at = min(waiting, now)
+
+    def _use_peer_cid_with_token(self) -> None:
+        """A dialer's first connection id has no stateless reset token. Send to another one, so that the dialer can say
+        that it knows nothing of this connection, as after a restart.
+        """
+        if self._handshake_confirmed and not self._peer_cid.stateless_reset_token and self._peer_cid_available:
+            self.change_connection_id()
 
     def _receive_fast(self, data: bytes, addr: SocketAddress, now: float) -> bool:
         """Take a packet of an established connection, without what can't be different there. False: aioquic must."""
