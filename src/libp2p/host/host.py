@@ -140,7 +140,7 @@ class Host:
         self._services: tuple[Service, ...] = (self.identify, self.ping)
 
     async def __aenter__(self) -> Self:
-        self._interfaces.on_change = self.own_addrs.refresh
+        self._interfaces.on_change = self.swarm.machine_changed
         try:
             for service in self._services:
                 await service.__aenter__()

@@ -35,7 +35,7 @@ class Listeners:
     @property
     def addrs(self) -> list[Multiaddr]:
         """Where they listen: real ports, wildcards resolved to the machine's addresses, no peer id."""
-        return list(dict.fromkeys(addr for listener in self._told for addr in listener.addrs))
+        return list(dict.fromkeys(addr for addrs in self._told.values() for addr in addrs))
 
     async def listen(self, addr: Multiaddr) -> Listener:
         """Listen on `addr`. Raises `ListenError`."""
@@ -70,6 +70,11 @@ class Listeners:
         before, after = self._told[listener], tuple(listener.addrs)
         self._told[listener] = after
         self._tell(before, after)
+
+    def machine_changed(self) -> None:
+        """The machine's addresses are not what they were; so may be those of any listener."""
+        for listener in list(self._told):
+            self.changed(listener)
 
     def died(self, listener: Listener, error: Exception) -> None:
         """A listener has ended by itself."""

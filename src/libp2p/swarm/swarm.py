@@ -257,6 +257,10 @@ class Swarm:
         """The addresses of a listener are not what they were."""
         self._listeners.changed(listener)
 
+    def machine_changed(self) -> None:
+        """The machine's addresses are not what they were: listeners on a wildcard have others."""
+        self._listeners.machine_changed()
+
     def listener_died(self, listener: Listener, error: Exception) -> None:
         """A listener has ended by itself."""
         self._listeners.died(listener, error)

@@ -10,6 +10,7 @@ import pytest
 from libp2p.host import Host
 from libp2p.host.events import AddrsChanged
 from libp2p.multiaddr import Multiaddr
+from libp2p.swarm.events import ListenAddrAdded
 from libp2p.transports.interfaces import Interfaces
 
 
@@ -121,6 +122,8 @@ async def test_a_host_is_told_of_the_machines_new_address() -> None:
             changed.set()
 
         host.events.on(AddrsChanged, note)
+        listened: list[ListenAddrAdded] = []
+        host.events.on(ListenAddrAdded, listened.append)
         interfaces = host._interfaces
         before = host.addrs
         real = interfaces._read
@@ -131,5 +134,6 @@ async def test_a_host_is_told_of_the_machines_new_address() -> None:
         await asyncio.sleep(0)
         assert {addr[0].value for addr in added} == {"10.77.77.77"}
         assert len(host.addrs) == len(before) + 2
+        assert {event.addr for event in listened} == set(added)
         assert host.listen_addrs == [addr.without_peer() for addr in host.addrs]
     assert interfaces._changes is None
