@@ -35,6 +35,7 @@ from libp2p.testing.conformance.tools import ends
 from libp2p.testing.network import Link, Network, Node
 from libp2p.transports.quic import Quic, QuicConfig
 from libp2p.transports.quic.credentials import Credentials
+from libp2p.transports.quic.engine.handshake import Terms
 
 EVIL = PrivateKey.generate()
 NOW = datetime.now(UTC)
@@ -238,10 +239,11 @@ def tls(shown: bytes | None) -> Tls:
 def quic(node: Node, key: PrivateKey, shown: bytes | None) -> Quic:
     transport = Quic(config := QuicConfig(), open_socket=node.udp())
     if shown is not None:
+        certificate: Any = SimpleNamespace(public_bytes=lambda _: shown)
         transport._prepared = credentials = Credentials(key, config)
+        credentials.terms = Terms(certificate, KEY)
         for configuration in (credentials.for_dialer, credentials.for_listener):
-            configuration.certificate = SimpleNamespace(public_bytes=lambda _: shown)
-            configuration.private_key = KEY
+            configuration.certificate, configuration.private_key = certificate, KEY
     return transport
 
 
