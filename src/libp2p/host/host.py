@@ -244,10 +244,10 @@ class Host:
         address leads, the routers are asked. Raises `DialError`, `LimitExceeded`, and `InvalidMultiaddr` or
         `InvalidPeerId` for malformed text.
         """
-        self.swarm.check_process()
         return await self._connect(target, DialOptions())
 
     async def _connect(self, target: Target, options: DialOptions) -> Connection:
+        self.swarm.check_process()
         if isinstance(target, Connection):
             return target
         peer, addrs = _whom(target)
