@@ -13,6 +13,7 @@ from .net import (
     is_public,
     is_relayed,
     is_unspecified,
+    unmapped,
 )
 from .protocols import PROTOCOLS, Protocol, protocol_named
 from .reach import Reach, may_share, reach_of, reach_of_ip, reach_of_remote
@@ -46,4 +47,5 @@ __all__ = [
     "reach_of",
     "reach_of_ip",
     "reach_of_remote",
+    "unmapped",
 ]

@@ -148,6 +148,17 @@ def is_public(address: Multiaddr) -> bool:
     return _is_in(ip, _PUBLIC6) if ip.version == 6 else not _is_in(ip, _PRIVATE)
 
 
+def unmapped(address: Multiaddr) -> Multiaddr:
+    """`address`, with the IPv4 address in the place of one that is mapped into IPv6 (`/ip6/::ffff:192.0.2.1`): what
+    dual-stack sockets report as the one is dialed as the other.
+    """
+    head = address.head
+    if head is None or head.name != "ip6" or head.value is None:
+        return address
+    mapped = IPv6Address(head.value).ipv4_mapped
+    return address if mapped is None else from_ip(str(mapped)) / address[1:]
+
+
 def is_relayed(address: Multiaddr) -> bool:
     """Whether it leads through a relay (/p2p-circuit)."""
     return "p2p-circuit" in address

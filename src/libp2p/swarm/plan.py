@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from ..errors import Libp2pError, ResolveError
 from ..identity import PeerId
-from ..multiaddr import Multiaddr, begins_with_name
+from ..multiaddr import Multiaddr, begins_with_name, unmapped
 from .ranking import rank
 
 
@@ -150,7 +150,7 @@ class DialPlan:
 
     def _candidate(self, addr: Multiaddr, origin: Origin) -> None:
         """An address without a name, with or without /p2p: it waits for its attempt, unless it is known already."""
-        named, bare = addr.peer_id_text, addr.without_peer()
+        named, bare = addr.peer_id_text, unmapped(addr.without_peer())
         if named is not None and self._peer is not None and named != str(self._peer):
             self.errors[addr] = ResolveError(f"it leads to another peer than {self._peer}")
         elif not len(bare):

@@ -25,10 +25,16 @@ A, B = Multiaddr("/ip4/8.8.8.1/tcp/1"), Multiaddr("/ip4/8.8.8.2/tcp/1")
 
 
 class SlowToListen(MemoryTransport):
-    """As a relay's reservation will be."""
+    """As a relay's reservation will be. One that is deaf listens although it was cancelled."""
+
+    deaf = False
 
     async def listen(self, addr: Multiaddr, accept: Accept) -> Listener:
-        await asyncio.sleep(1)
+        try:
+            await asyncio.sleep(1)
+        except asyncio.CancelledError:
+            if not self.deaf:
+                raise
         return await super().listen(addr, accept)
 
 
@@ -127,10 +133,13 @@ async def test_a_listener_that_fails_to_close_keeps_nothing_else_open(fake: Any)
     assert transport.ended
 
 
+@pytest.mark.parametrize("deaf", [False, True])
 @pytest.mark.parametrize("cancelled", [False, True])
-async def test_a_listen_under_way_does_not_outlive_the_host(cancelled: bool) -> None:
+async def test_a_listen_under_way_does_not_outlive_the_host(cancelled: bool, deaf: bool) -> None:
     registry = MemoryRegistry()
-    async with Host(transports=[SlowToListen(registry=registry)], security=[Noise()]) as host:
+    transport = SlowToListen(registry=registry)
+    transport.deaf = deaf
+    async with Host(transports=[transport], security=[Noise()]) as host:
         listening = await started(host.swarm.listen(Multiaddr("/memory/5")))
         if cancelled:
             listening.cancel()

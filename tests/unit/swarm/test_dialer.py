@@ -350,3 +350,9 @@ async def test_who_may_not_be_dialed_is_not(fake: Any) -> None:
     assert (await dials(A, B)).remote_addr == B
     with pytest.raises(DialError, match="not there"):
         await dials(A)
+
+
+async def test_an_ipv4_address_mapped_into_ipv6_is_dialed_as_what_it_is(fake: Any) -> None:
+    dials = Dials(fake, {})
+    await dials(Multiaddr("/ip6/::ffff:8.8.8.1/tcp/1"), A)
+    assert [addr for _, addr in dials.transport.log] == [str(A)]

@@ -75,6 +75,21 @@ class ConnectionSuite:
             streams = side.connection.streams_opened + side.connection.streams_accepted
             assert len(side.over) == streams, f"on_stream_closed was called for {len(side.over)} of {streams} streams"
 
+    async def test_a_probe_is_a_question_whose_answer_is_heard(self) -> None:
+        async with self.sides() as sides:
+            for connection in (side.connection for side in sides):
+                if connection.heard_at is None:
+                    continue  # nothing of it is answered
+                await asyncio.sleep(0.05)
+                asked_at = asyncio.get_running_loop().time()
+                assert connection.heard_at < asked_at
+                connection.probe()
+                for _ in range(100):
+                    if connection.heard_at >= asked_at:
+                        break
+                    await asyncio.sleep(0.05)
+                assert connection.heard_at >= asked_at
+
     async def test_both_ends_know_each_other(self) -> None:
         async with self.sides() as (dialer, listener):
             one, other = dialer.connection, listener.connection
