@@ -18,11 +18,6 @@ from weakref import WeakKeyDictionary, ref
 GRANULARITY = 1.0
 """Seconds."""
 
-_TICK = 1e-6
-"""Seconds. Event loops call back up to a tick of their clock early; who finds its time not come asks again, and on a
-loop whose time stands still meanwhile never stops.
-"""
-
 _BATCH = 64
 """Callbacks that run in one turn of the loop."""
 
@@ -96,10 +91,13 @@ class CoarseTimer:
             self._handle.cancel()
             self._handle = None
         if self._order and (loop := self._loop()) is not None:
-            self._handle = loop.call_at(self._order[0] * GRANULARITY + _TICK, self._elapsed)
+            self._handle = loop.call_at(self._order[0] * GRANULARITY, self._elapsed)
 
     def _elapsed(self) -> None:
         self._handle = None
+        if asyncio.get_running_loop().time() < self._order[0] * GRANULARITY:  # loops are early by a tick of their clock
+            self._set()
+            return
         self._due.extend(self._slots.pop(heapq.heappop(self._order)))
         self._set()
         if not self._running:

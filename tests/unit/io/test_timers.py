@@ -21,8 +21,8 @@ async def test_deadlines_are_met_in_time_and_by_one_timer() -> None:
         assert len(loop.timers()) == 1
     await asyncio.sleep(200)
     assert set(met) == {5.25, 0.5, 3.0, 100.0}
-    assert all(after <= when <= after + GRANULARITY + 1e-5 for after, when in met.items())
-    assert met[3.0] == pytest.approx(3.0, abs=1e-5)
+    assert all(after <= when <= after + GRANULARITY for after, when in met.items())
+    assert met[3.0] == 3.0
     assert loop.timers() == []
 
 
@@ -49,7 +49,7 @@ async def test_many_that_are_due_together_let_others_run_in_between() -> None:
     met: list[float] = []
     for _ in range(1000):
         CoarseTimer.of(loop).call_at(loop.time() + 1, lambda: met.append(loop.time()))
-    await asyncio.sleep(1 + 1e-6)
+    await asyncio.sleep(1)
     at_once = len(met)
     await asyncio.sleep(0)
     assert 0 < at_once <= len(met) < 1000

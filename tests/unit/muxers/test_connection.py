@@ -315,7 +315,7 @@ async def test_every_pending_call_learns_why_the_connection_ended(how: str) -> N
         if how in wanted:
             assert (reason.reason, reason.by, reason.code) == wanted[how]
         assert reason.by == ("local" if how in ("close", "abort", "silence") else "remote")
-        assert asyncio.get_running_loop().time() - start <= (75 if how == "silence" else 0)
+        assert asyncio.get_running_loop().time() - start <= (70 if how == "silence" else 0)
         assert subject.dialer.closed == [reason]
         assert not dialer.streams
 
