@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -92,15 +92,17 @@ class Lookup:
 
     # What to do
 
-    def ask(self, now: float, patience: float) -> list[PeerId]:
-        """The peers to ask now; they count as asked. One that does not answer for `patience` seconds is slow."""
+    def ask(self, now: float, patience: Callable[[PeerId], float]) -> list[PeerId]:
+        """The peers to ask now; they count as asked. One that does not answer for as many seconds as `patience` says is
+        slow.
+        """
         for candidate in self._order:
             if candidate.state is State.WAITING and candidate.impatient_at <= now:
                 candidate.state = State.SLOW
         asked: list[PeerId] = []
         while (chosen := self._next()) is not None:
             chosen.state = State.WAITING
-            chosen.impatient_at = now + patience
+            chosen.impatient_at = now + patience(chosen.peer)
             self.requests += 1
             asked.append(chosen.peer)
         return asked

@@ -73,7 +73,8 @@ class Messenger:
     """Sends requests to peers."""
 
     def __init__(self, host: ServiceHost, config: KadConfig) -> None:
-        self.times = RequestTime(config.request_time)
+        self._connected = RequestTime(config.request_time)
+        self._dialed = RequestTime(config.request_time)  # those that had to connect first, some round trips more
         self._host = host
         self._config = config
         self._idle: dict[Connection, _Idle] = {}
@@ -83,6 +84,10 @@ class Messenger:
         self._large = asyncio.Semaphore(_LARGE_ANSWERS)
         self._closing: set[asyncio.Task[None]] = set()
         self._closed = False
+
+    def patience(self, peer: PeerId) -> float:
+        """Seconds after which `peer`, asked now, counts as slow."""
+        return self._times(peer).patience
 
     async def request(self, peer: PeerId, message: Message, told: Iterable[Told] = ()) -> Answer:
         """Ask `peer`, which is at the addresses `told` if it is not known or connected.
@@ -94,10 +99,11 @@ class Messenger:
             if self._closed:
                 raise LocalProtocolError("the DHT is closed")
             started = asyncio.get_running_loop().time()
-            async with time_limit(f"a DHT request to {peer}", self.times.limit):
+            times = self._times(peer)
+            async with time_limit(f"a DHT request to {peer}", times.limit):
                 connection = await self._connect(peer, told)
                 answer = await self._exchange(connection, message)
-            self.times.answered(asyncio.get_running_loop().time() - started)
+            times.answered(asyncio.get_running_loop().time() - started)
             return answer
 
     async def announce(
@@ -107,12 +113,12 @@ class Messenger:
         `request` does.
         """
         async with self._requests:
-            async with time_limit(f"a DHT request to {peer}", self.times.limit):
+            async with time_limit(f"a DHT request to {peer}", self._times(peer).limit):
                 connection = await self._connect(peer, told)
                 stream = await self._open(connection)
             try:
                 for message in messages(connection):
-                    async with time_limit(f"announcing to {peer}", self.times.limit):
+                    async with time_limit(f"announcing to {peer}", self._connected.limit):
                         await stream.write(_delimited(message))
                 await self._wait_read(stream)
             except BaseException:
@@ -145,6 +151,9 @@ class Messenger:
             timer.cancel()
 
     # Inside
+
+    def _times(self, peer: PeerId) -> RequestTime:
+        return self._connected if self._host.connections_to(peer) else self._dialed
 
     async def _connect(self, peer: PeerId, told: Iterable[Told]) -> Connection:
         if connections := self._host.connections_to(peer):
@@ -215,7 +224,7 @@ class Messenger:
         await stream.close_write()
         echoed = False
         try:
-            async with asyncio.timeout(self.times.patience):
+            async with asyncio.timeout(self._connected.patience):
                 while await stream.read(1024):
                     echoed = True  # older implementations answer
         except TimeoutError:

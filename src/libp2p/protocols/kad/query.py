@@ -73,7 +73,7 @@ class Query:
         try:
             async with asyncio.timeout(self.config.query_timeout):
                 while not self._is_over():
-                    for peer in self.lookup.ask(loop.time(), self.messenger.times.patience):
+                    for peer in self.lookup.ask(loop.time(), self.messenger.patience):
                         task = loop.create_task(self._one(peer), name=f"DHT request to {peer.short}")
                         running[task] = peer
                     if self.lookup.finished or not running:

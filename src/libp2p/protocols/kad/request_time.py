@@ -3,7 +3,8 @@
     patience   smoothed time + 4 deviations     behind it a peer is slow: others are asked in its place
     limit      4 patiences                      behind it the request has failed
 
-So a fast network notices a silent peer soon, and a slow one does not give up on honest peers. Times in seconds.
+Requests that have to connect first are measured by themselves (`Messenger`). So a fast network notices a silent peer
+soon, and a slow one does not give up on honest peers. Times in seconds.
 """
 
 from __future__ import annotations

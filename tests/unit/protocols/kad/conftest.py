@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,7 +16,9 @@ from libp2p.host import Host
 from libp2p.identity import PrivateKey
 from libp2p.protocols.kad import KadConfig, KadDht, Mode, RecordStore
 from libp2p.security.plaintext import InsecurePlaintext
-from libp2p.testing.network import Link, Network
+from libp2p.testing.cheap import CheapTransport
+from libp2p.testing.links import Link
+from libp2p.testing.network import Network
 
 
 class Largest:
@@ -44,6 +47,7 @@ class Nodes:
     network: Network
     stack: AsyncExitStack
     made: list[tuple[Host, KadDht]]
+    full: bool
 
     def host(self, ip: str | None = None, *, listen: bool = True, key: PrivateKey | None = None) -> Host:
         """A host on a machine of its own, of another /16 than the others."""
@@ -53,7 +57,7 @@ class Nodes:
         return Host(
             key or PrivateKey.generate(),
             [f"/ip4/{ip}/tcp/4001"] if listen else [],
-            transports=[node.transport()],
+            transports=[node.transport() if self.full else CheapTransport(node)],
             security=[InsecurePlaintext()],
         )
 
@@ -78,9 +82,11 @@ class Nodes:
 
 
 @asynccontextmanager
-async def _nodes(count: int = 0, config: KadConfig = CONFIG, latency: float = 0.01) -> AsyncIterator[Nodes]:
+async def _nodes(
+    count: int = 0, config: KadConfig = CONFIG, latency: float = 0.01, *, full: bool = False
+) -> AsyncIterator[Nodes]:
     async with Network(seed=1, link=Link(latency=latency)) as network, AsyncExitStack() as stack:
-        nodes = Nodes(network, stack, [])
+        nodes = Nodes(network, stack, [], full)
         for _ in range(count):
             await nodes.add(config)
         yield nodes
@@ -89,6 +95,12 @@ async def _nodes(count: int = 0, config: KadConfig = CONFIG, latency: float = 0.
 @pytest.fixture
 def nodes() -> Callable[..., object]:
     return _nodes
+
+
+@pytest.fixture
+def full_nodes() -> Callable[..., object]:
+    """The same, with a real muxer below: what misbehaving peers meet."""
+    return functools.partial(_nodes, full=True)
 
 
 @pytest.fixture

@@ -27,6 +27,11 @@ PROTOCOL = "/test/kad/1.0.0"
 CID = Cid.of(b"content")
 
 
+@pytest.fixture
+def nodes(full_nodes: Nodes) -> Nodes:
+    return full_nodes
+
+
 def stranger(n: int = 0) -> PeerId:
     return PeerId.from_bytes(b"\x12\x20" + n.to_bytes(32, "big"))
 

@@ -10,6 +10,10 @@ from libp2p.protocols.kad.request_time import RequestTime, RequestTimeConfig
 TARGET = position(b"target")
 
 
+def second(_: PeerId) -> float:
+    return 1.0
+
+
 def peer(n: int) -> PeerId:
     return PeerId.from_bytes(b"\x12\x20" + n.to_bytes(32, "big"))
 
@@ -40,7 +44,7 @@ class World:
 
     def run(self, lookup: Lookup) -> Lookup:
         """Answer each request at once; the dead fail."""
-        while asked := lookup.ask(0.0, 1.0):
+        while asked := lookup.ask(0.0, second):
             for one in asked:
                 if one in self.dead:
                     lookup.failed(one)
@@ -67,57 +71,57 @@ def test_finds_the_nearest_that_live() -> None:
 
 def test_alpha_requests_at_a_time_nearest_first() -> None:
     lookup = Lookup(TARGET, PEERS[:50], LookupConfig(alpha=4))
-    assert lookup.ask(0.0, 1.0) == PEERS[:4]
-    assert lookup.ask(0.5, 1.0) == []
+    assert lookup.ask(0.0, second) == PEERS[:4]
+    assert lookup.ask(0.5, second) == []
     assert not lookup.finished
     lookup.answered(PEERS[1], [])
-    assert lookup.ask(0.5, 1.0) == [PEERS[4]]
+    assert lookup.ask(0.5, second) == [PEERS[4]]
 
 
 def test_a_slow_peer_holds_up_nobody() -> None:
     """All of the first ones are silent: the next are asked when patience is over, and the end comes without them."""
     lookup = Lookup(TARGET, PEERS[:30], LookupConfig(k=4, alpha=3, beta=2))
-    assert lookup.ask(0.0, 1.0) == PEERS[:3]
+    assert lookup.ask(0.0, second) == PEERS[:3]
     assert lookup.next_impatience == 1.0
-    assert lookup.ask(1.0, 1.0) == PEERS[3:6]
+    assert lookup.ask(1.0, second) == PEERS[3:6]
     lookup.answered(PEERS[3], [])
     lookup.answered(PEERS[4], [])
-    assert lookup.ask(1.1, 1.0) == [PEERS[6]]  # converged: the rest of the 4 nearest that can be
+    assert lookup.ask(1.1, second) == [PEERS[6]]  # converged: the rest of the 4 nearest that can be
     assert not lookup.finished
     lookup.answered(PEERS[5], [])
     lookup.answered(PEERS[6], [])
-    assert lookup.ask(1.2, 1.0) == []
+    assert lookup.ask(1.2, second) == []
     assert lookup.finished
     assert lookup.nearest() == PEERS[3:7]
 
 
 def test_a_slow_peer_may_still_answer() -> None:
     lookup = Lookup(TARGET, [PEERS[5]], LookupConfig(beta=1))
-    lookup.ask(0.0, 1.0)
-    assert lookup.ask(1.0, 1.0) == []
+    lookup.ask(0.0, second)
+    assert lookup.ask(1.0, second) == []
     assert lookup.state(PEERS[5]) is State.SLOW
     assert not lookup.finished  # nobody else has answered
     assert lookup.answered(PEERS[5], [PEERS[0]]) == 1
-    assert lookup.ask(1.5, 1.0) == [PEERS[0]]
+    assert lookup.ask(1.5, second) == [PEERS[0]]
 
 
 def test_ends_when_the_three_nearest_have_answered_then_asks_the_rest() -> None:
     lookup = Lookup(TARGET, PEERS[:40], LookupConfig(alpha=3))
-    for one in lookup.ask(0.0, 1.0):
+    for one in lookup.ask(0.0, second):
         lookup.answered(one, [])
-    assert lookup.ask(0.0, 1.0) == PEERS[3:20]
+    assert lookup.ask(0.0, second) == PEERS[3:20]
 
 
 def test_nearer_peers_postpone_the_end() -> None:
     lookup = Lookup(TARGET, PEERS[10:13], LookupConfig(alpha=3))
-    for one in lookup.ask(0.0, 1.0):
+    for one in lookup.ask(0.0, second):
         lookup.answered(one, PEERS[:3])
-    assert lookup.ask(0.0, 1.0) == PEERS[:3]
+    assert lookup.ask(0.0, second) == PEERS[:3]
 
 
 def test_nobody_to_ask() -> None:
     lookup = Lookup(TARGET, [])
-    assert lookup.ask(0.0, 1.0) == []
+    assert lookup.ask(0.0, second) == []
     assert lookup.finished
     assert lookup.nearest() == []
 
@@ -126,7 +130,7 @@ def test_requests_and_candidates_are_bounded() -> None:
     """Peers that name ever more peers, all of them far away or dead: the lookup ends."""
     lookup = Lookup(TARGET, FAR[-3:], LookupConfig(max_requests=50, max_candidates=100))
     dice = random.Random(3)
-    while asked := lookup.ask(0.0, 1.0):
+    while asked := lookup.ask(0.0, second):
         for one in asked:
             lookup.answered(one, dice.sample(FAR, 40))
     assert lookup.finished
@@ -136,7 +140,7 @@ def test_requests_and_candidates_are_bounded() -> None:
 
 def test_a_circle_of_answers_ends() -> None:
     lookup = Lookup(TARGET, PEERS[:2])
-    while asked := lookup.ask(0.0, 1.0):
+    while asked := lookup.ask(0.0, second):
         for one in asked:
             lookup.answered(one, PEERS[:2])
     assert lookup.finished
@@ -145,17 +149,17 @@ def test_a_circle_of_answers_ends() -> None:
 
 def test_we_are_never_asked_and_unasked_answers_do_not_count() -> None:
     lookup = Lookup(TARGET, [PEERS[0], PEERS[9]], own=PEERS[0])
-    assert lookup.ask(0.0, 1.0) == [PEERS[9]]
+    assert lookup.ask(0.0, second) == [PEERS[9]]
     assert lookup.answered(PEERS[3], PEERS[:3]) == 0
     assert lookup.answered(PEERS[9], [PEERS[0], PEERS[4]]) == 1
-    assert lookup.ask(0.0, 1.0) == [PEERS[4]]
+    assert lookup.ask(0.0, second) == [PEERS[4]]
 
 
 def test_hops_are_the_shortest_chain_of_answers() -> None:
     lookup = Lookup(TARGET, [PEERS[50]])
-    lookup.ask(0.0, 1.0)
+    lookup.ask(0.0, second)
     lookup.answered(PEERS[50], [PEERS[40], PEERS[30]])
-    lookup.ask(0.0, 1.0)
+    lookup.ask(0.0, second)
     lookup.answered(PEERS[40], [PEERS[20]])
     assert [lookup.hops(PEERS[n]) for n in (50, 40, 20)] == [0, 1, 2]
     assert lookup.hops(PEERS[7]) is None
@@ -168,7 +172,7 @@ def test_a_region_is_searched_whole() -> None:
 
     def run(region: int | None) -> Lookup:
         lookup = Lookup(TARGET, [*sybils[:3], *honest[:1]], region=region)
-        while asked := lookup.ask(0.0, 1.0):
+        while asked := lookup.ask(0.0, second):
             for one in asked:
                 lookup.answered(one, sybils if one in sybils else [*honest, *sybils])
         return lookup
