@@ -16,7 +16,7 @@ export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
 # Where the tests run beside the Python that .venv has, but for those that need real sockets.
 OTHER_PYTHONS := 3.11 3.12 3.13
 
-.PHONY: help demo test test-all lint bench sim-cost interop protos clean
+.PHONY: help demo test test-all lint bench sim-cost interop interop-dht protos clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -56,6 +56,9 @@ sim-cost: $(VENV)/.dev ## Say what simulated hosts, connections and messages cos
 
 interop: $(VENV)/.dev ## Talk to other implementations, in both roles
 	@$(BIN)/python -m interop
+
+interop-dht: $(VENV)/.dev ## Share a DHT with go-libp2p-kad-dht
+	@$(BIN)/python -m interop.dht
 
 protos: .venv-protos/.done ## Generate the *_pb2.py of every .proto
 	@cd src && find libp2p -name '*.proto' | sort | xargs \

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from libp2p.discovery import BootstrapConfig, MdnsConfig
 from libp2p.host import HostConfig
 from libp2p.host.addrs import AddrsConfig
 from libp2p.host.identify import IdentifyConfig
@@ -21,7 +22,10 @@ from libp2p.multiaddr import ResolverConfig
 from libp2p.muxers.mplex import MplexConfig
 from libp2p.muxers.yamux import YamuxConfig
 from libp2p.peerstore.memory import PeerStoreConfig
+from libp2p.protocols.fetch import FetchConfig
+from libp2p.protocols.kad import KadConfig, LookupConfig, RequestTimeConfig, ServerConfig, StoreConfig, TableConfig
 from libp2p.protocols.perf import PerfConfig
+from libp2p.protocols.rendezvous import RendezvousConfig
 from libp2p.swarm import SwarmConfig
 from libp2p.swarm.race import DialerConfig
 from libp2p.testing.cheap import CheapConfig
@@ -52,7 +56,19 @@ CONFIGS: list[type[Any]] = [
     RequestsConfig,
     PerfConfig,
     CheapConfig,
+    KadConfig,
+    ServerConfig,
+    LookupConfig,
+    TableConfig,
+    RequestTimeConfig,
+    StoreConfig,
+    RendezvousConfig,
+    FetchConfig,
+    BootstrapConfig,
+    MdnsConfig,
 ]
+COUNTS = ("max_provider_records", "max_registrations")
+"""Large numbers that are no bytes."""
 
 
 def shown(name: str, value: object) -> str:
@@ -62,6 +78,8 @@ def shown(name: str, value: object) -> str:
     if type(value) is int:
         if name == "mode":
             return oct(value)
+        if name in COUNTS:
+            return str(value)
         return f"{value >> 20} MiB" if value >= 1 << 20 else f"{value >> 10} KiB" if value >= 1 << 14 else str(value)
     return str(value)
 
@@ -84,6 +102,7 @@ def test_every_setting_is_listed_with_its_default() -> None:
     [
         "README.md",
         "docs/architecture.md",
+        "docs/dht.md",
         "docs/how-libp2p-works.md",
         "docs/security.md",
         "docs/testing.md",

@@ -19,10 +19,12 @@ from libp2p.protocols.rendezvous import (
     RendezvousPoint,
     Status,
 )
-from libp2p.protocols.rendezvous.core import HOUR, Registry
+from libp2p.protocols.rendezvous.core import Registry
 from libp2p.protocols.rendezvous.wire import Discover, Discovered, Register, Registered, Unregister, decode, encode
 from libp2p.records import PeerRecord
 from libp2p.routing import Discovery, PeerDiscovered
+
+HOUR = 3600
 
 
 def peer(n: int) -> PeerId:

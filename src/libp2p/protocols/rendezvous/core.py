@@ -17,7 +17,7 @@ from enum import IntEnum
 from ...errors import Libp2pError
 from ...identity import PeerId
 
-HOUR = 3600
+HOUR = 3600.0
 
 
 class Status(IntEnum):
@@ -46,9 +46,11 @@ class Refused(Libp2pError):
 class RendezvousConfig:
     """Limits of a rendezvous point; times in seconds. "Recommendations for Rendezvous Points configurations"."""
 
-    min_ttl: int = 2 * HOUR
-    max_ttl: int = 72 * HOUR
-    default_ttl: int = 2 * HOUR
+    min_ttl: float = 2 * HOUR
+    """A shorter time to live is refused..."""
+    max_ttl: float = 72 * HOUR
+    """...and so is a longer one."""
+    default_ttl: float = 2 * HOUR
     """For who does not say."""
     max_namespace_length: int = 255
     """Bytes of a namespace."""
@@ -106,10 +108,10 @@ class Registry:
         `Refused`.
         """
         config = self._config
-        ttl = config.default_ttl if ttl is None else ttl
+        ttl = int(config.default_ttl) if ttl is None else ttl
         self._check_namespace(namespace)
         if not config.min_ttl <= ttl <= config.max_ttl:
-            raise Refused(Status.INVALID_TTL, f"it must be {config.min_ttl} to {config.max_ttl} s")
+            raise Refused(Status.INVALID_TTL, f"it must be {config.min_ttl:g} to {config.max_ttl:g} s")
         known = namespace in self._peers.get(peer, ())
         if not known:
             self._check_room(peer, namespace, now)

@@ -239,7 +239,7 @@ class RendezvousClient(Service):
             raise Refused(Status.INTERNAL_ERROR, f"REGISTER was answered by {type(answer).__name__}")
         if answer.status != Status.OK:
             raise Refused(answer.status, answer.text)
-        return answer.ttl or RendezvousConfig().default_ttl
+        return answer.ttl or int(RendezvousConfig().default_ttl)
 
     async def _ask(self, request: Register | Discover) -> tuple[object, Connection]:
         async with time_limit("rendezvous", self._timeout):

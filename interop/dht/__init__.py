@@ -1,0 +1,1 @@
+"""Nodes of this library and of others in one DHT."""

@@ -1,0 +1,131 @@
+// A server of go-libp2p-kad-dht that does what it is told on stdin, one command a line, and ends with it.
+//
+//	connect ADDR | provide CID | find-providers CID | put KEY VALUE | get KEY | find-peer ID      KEY, VALUE: in base 16
+//
+// It answers with lines, the last of which is "done", or "error ..." before that.
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p"
+	dht "github.com/libp2p/go-libp2p-kad-dht"
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// largest takes any value under /v/; the largest is the best.
+type largest struct{}
+
+func (largest) Validate(_ string, value []byte) error {
+	if strings.HasPrefix(string(value), "bad") {
+		return fmt.Errorf("a bad value")
+	}
+	return nil
+}
+
+func (largest) Select(_ string, values [][]byte) (int, error) {
+	best := 0
+	for i, value := range values {
+		if string(value) > string(values[best]) {
+			best = i
+		}
+	}
+	return best, nil
+}
+
+func main() {
+	host, err := libp2p.New(libp2p.ListenAddrStrings(os.Args[1]))
+	check(err)
+	node, err := dht.New(host, dht.Mode(dht.ModeServer), dht.ProtocolPrefix("/interop"),
+		dht.NamespacedValidator("v", largest{}))
+	check(err)
+	fmt.Printf("%s/p2p/%s\n", host.Addrs()[0], host.ID())
+	lines := bufio.NewScanner(os.Stdin)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		if err := do(ctx, node, strings.Fields(lines.Text())); err != nil {
+			fmt.Println("error", strings.ReplaceAll(err.Error(), "\n", "; "))
+		}
+		cancel()
+		fmt.Println("done")
+	}
+}
+
+func do(ctx context.Context, node *dht.IpfsDHT, words []string) error {
+	if len(words) < 2 {
+		return fmt.Errorf("what is %q?", words)
+	}
+	switch words[0] {
+	case "connect":
+		info, err := peer.AddrInfoFromString(words[1])
+		if err != nil {
+			return err
+		}
+		if err := node.Host().Connect(ctx, *info); err != nil {
+			return err
+		}
+		for node.RoutingTable().Size() == 0 && ctx.Err() == nil {
+			time.Sleep(20 * time.Millisecond)
+		}
+		return <-node.RefreshRoutingTable()
+	case "provide", "find-providers":
+		id, err := cid.Decode(words[1])
+		if err != nil {
+			return err
+		}
+		if words[0] == "provide" {
+			return node.Provide(ctx, id, true)
+		}
+		for info := range node.FindProvidersAsync(ctx, id, 1) {
+			fmt.Println(info.ID)
+		}
+		return nil
+	case "put", "get":
+		key, err := hex.DecodeString(words[1])
+		if err != nil {
+			return err
+		}
+		if words[0] == "put" {
+			value, err := hex.DecodeString(words[2])
+			if err != nil {
+				return err
+			}
+			return node.PutValue(ctx, string(key), value)
+		}
+		value, err := node.GetValue(ctx, string(key))
+		if err != nil {
+			return err
+		}
+		fmt.Println(hex.EncodeToString(value))
+		return nil
+	case "find-peer":
+		id, err := peer.Decode(words[1])
+		if err != nil {
+			return err
+		}
+		info, err := node.FindPeer(ctx, id)
+		if err != nil {
+			return err
+		}
+		for _, addr := range info.Addrs {
+			fmt.Println(addr)
+		}
+		return nil
+	}
+	return fmt.Errorf("what is %q?", words[0])
+}
+
+func check(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
