@@ -8,6 +8,7 @@ import tracemalloc
 
 import pytest
 
+from libp2p.connection import DialOptions
 from libp2p.host import Host, HostConfig
 from libp2p.host.identify import IdentifyConfig
 from libp2p.swarm import SwarmConfig
@@ -28,7 +29,7 @@ async def test_an_idle_connection_takes_at_most_40_kib_a_side(addr: str, identif
 
         async def connect(count: int) -> None:
             for _ in range(count):
-                await b.connect(to_whoever)
+                await b.swarm.connect(None, [to_whoever], DialOptions(new_connection=True))
             async with asyncio.timeout(20):
                 while len(a.connections) < len(b.connections) or any(  # noqa: ASYNC110 - until all is idle
                     connection.streams for connection in a.connections + b.connections
