@@ -46,6 +46,7 @@ CHECKS = (
     "wrong-peer",
     "slow-listener",
     "slow-dialer",
+    "pubsub",
 )
 
 ABSENT = {
@@ -60,6 +61,8 @@ ABSENT = {
 """Why an implementation, or its peer program, has not got something."""
 
 LACKS = {
+    ("", "rust", "", "pubsub"): "its peer program has no gossipsub yet",
+    ("", "py", "", "pubsub"): "its peer program has no gossipsub yet",
     ("", "rust", "quic-v1", "reset"): "rust-libp2p has no way to reset a QUIC stream: dropped, it just ends",
     ("listener", "py", "ws", "identify"): "it says no observed address",
     ("listener", "py", "quic-v1", "identify"): "it says a TCP port where it sees a UDP port",
@@ -102,7 +105,7 @@ class Cell:
         return foreign | {
             check: why
             for (role, who, part, check), why in LACKS.items()
-            if part in self.stack
+            if (not part or part in self.stack)
             and ((role != "listener" and who == self.dialer) or (role != "dialer" and who == self.listener))
         }
 

@@ -46,6 +46,7 @@ func (d *dialer) check(name string) error {
 		"wrong-peer":    d.wrongPeer,
 		"slow-listener": d.slowListener,
 		"slow-dialer":   d.slowDialer,
+		"pubsub":        d.pubsubCheck,
 	}[name]
 	if !ok {
 		return errors.New("no such check")

@@ -59,6 +59,9 @@ func listen() error {
 	}
 	defer h.Close()
 	serve(h)
+	if err := servePubSub(context.Background(), h); err != nil {
+		return err
+	}
 	if len(h.Addrs()) == 0 {
 		return fmt.Errorf("not listening on %s", addr)
 	}

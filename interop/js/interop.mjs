@@ -18,6 +18,7 @@ import { webSockets } from '@libp2p/websockets'
 import { yamux } from '@libp2p/yamux'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
+import { checkPubsub, pubsub, servePubsub } from './pubsub.mjs'
 import { ECHO, MANY, Reader, SLOW_READ, handlers, perf, sha256Of, write, writeRandom } from './peer.mjs'
 
 const HALF_CLOSE = '/interop/half-close/1.0.0'
@@ -63,7 +64,7 @@ async function startNode (listen = []) {
     transports: [transport()],
     connectionEncrypters: env.SECURE_CHANNEL ? [chosen(securities, 'SECURE_CHANNEL')()] : [],
     streamMuxers: env.MUXER ? [chosen(muxers, 'MUXER')()] : [],
-    services: { identify: identify(), ping: ping() }
+    services: { identify: identify(), ping: ping(), pubsub: pubsub() }
   })
 }
 
@@ -151,6 +152,7 @@ async function listen () {
       })
     }, limits)
   }
+  servePubsub(node)
   await redis('RPUSH', redisKey(), String(node.getMultiaddrs()[0]))
   await new Promise(resolve => process.once('SIGTERM', resolve).once('SIGINT', resolve))
   await node.stop()
@@ -276,7 +278,8 @@ const checks = {
     const sent = await writeRandom(stream, 10 * MIB)
     ensure((await reader.exactly(32)).toString('hex') === sent, 'other bytes arrived than were sent')
   },
-  'slow-dialer': dialer => dialer.echoOf(10 * MIB, 1000)
+  'slow-dialer': dialer => dialer.echoOf(10 * MIB, 1000),
+  pubsub: checkPubsub
 }
 
 /** Runs those that CHECKS names, one after the other, and prints how each went. */

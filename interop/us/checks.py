@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from pubsub import check_pubsub
 from serve import ECHO, HALF_CLOSE, RESET, SEEN, SLOW_READ, read_slowly
 
 from libp2p.connection import Connection, Stream
@@ -203,6 +204,11 @@ async def wrong_peer(dialed: Dialed) -> None:
         raise CheckFailed("the listener passed for somebody else")
 
 
+async def pubsub(dialed: Dialed) -> None:
+    fault = await check_pubsub(dialed.host)
+    ensure(not fault, fault)
+
+
 CHECKS: dict[str, Callable[[Dialed], Awaitable[None]]] = {
     "identify": identify,
     "echo": echo,
@@ -215,4 +221,5 @@ CHECKS: dict[str, Callable[[Dialed], Awaitable[None]]] = {
     "wrong-peer": wrong_peer,
     "slow-listener": slow_listener,
     "slow-dialer": slow_dialer,
+    "pubsub": pubsub,
 }

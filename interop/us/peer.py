@@ -20,6 +20,7 @@ from typing import TypeVar
 from certificate import secure_websocket
 from checks import CHECKS, CheckFailed, Dialed
 from measure import measure_all
+from pubsub import serve_pubsub
 from redis import Redis
 from serve import serve
 
@@ -31,6 +32,7 @@ from libp2p.multiaddr import Multiaddr
 from libp2p.muxers.mplex import Mplex
 from libp2p.muxers.yamux import Yamux
 from libp2p.protocols.perf import Perf, PerfConfig
+from libp2p.protocols.pubsub import GossipSub
 from libp2p.security.noise import Noise
 from libp2p.security.tls import Tls
 from libp2p.transports.quic import Quic
@@ -96,8 +98,9 @@ async def listen() -> None:
     ip = os.environ.get("LISTENER_IP", "0.0.0.0")
     _, suffix = chosen(TRANSPORTS, "TRANSPORT")
     addr = f"/ip4/{own_ip() if ip == '0.0.0.0' else ip}/{suffix}"
-    async with host(addr) as ours, Perf(ours, PerfConfig(max_streams_per_peer=1000)):
+    async with host(addr) as ours, Perf(ours, PerfConfig(max_streams_per_peer=1000)), GossipSub(ours) as pubsub:
         serve(ours)
+        ours.spawn(serve_pubsub(pubsub), name="pubsub")
         stopped = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
