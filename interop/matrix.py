@@ -61,7 +61,6 @@ ABSENT = {
 """Why an implementation, or its peer program, has not got something."""
 
 LACKS = {
-    ("", "rust", "", "pubsub"): "its peer program has no gossipsub yet",
     ("", "py", "", "pubsub"): "its peer program has no gossipsub yet",
     ("", "rust", "quic-v1", "reset"): "rust-libp2p has no way to reset a QUIC stream: dropped, it just ends",
     ("listener", "py", "ws", "identify"): "it says no observed address",

@@ -13,7 +13,7 @@ use crate::node::Node;
 use crate::serve::{
     ECHO, HALF_CLOSE, PERF, RESET, SEEN, SLOW_READ, hex, read_slowly, was_reset, write_zeros,
 };
-use crate::{Failure, ensure};
+use crate::{Failure, ensure, pubsub};
 
 const MIB: usize = 1 << 20;
 const BLOCK: usize = 1 << 16;
@@ -38,6 +38,7 @@ impl Dialer {
             "wrong-peer" => self.wrong_peer().await,
             "slow-listener" => self.slow_listener().await,
             "slow-dialer" => self.echo_of(10 * MIB, Duration::from_secs(1)).await,
+            "pubsub" => pubsub::check(&mut self.node).await,
             _ => Err("no such check".into()),
         }
     }

@@ -2,6 +2,7 @@
 
 mod checks;
 mod node;
+mod pubsub;
 mod redis;
 mod serve;
 mod streams;
@@ -58,7 +59,12 @@ async fn listen() -> Result<(), Failure> {
         }
     };
     redis::send(&format!("RPUSH {} {addr}/p2p/{}", redis::key(), node.id)).await?;
-    tokio::join!(serve::serve(streams), async { loop { node.next().await; } });
+    tokio::join!(serve::serve(streams), async {
+        loop {
+            let event = node.next().await;
+            pubsub::answer(&node, event);
+        }
+    });
     Ok(())
 }
 

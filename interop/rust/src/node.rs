@@ -6,16 +6,17 @@ use futures::StreamExt;
 use libp2p::identity::Keypair;
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol, Swarm, identify, ping, swarm};
+use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol, Swarm, gossipsub, identify, ping, swarm};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::streams::{self, Inbound, Open};
-use crate::{Failure, transport};
+use crate::{Failure, pubsub, transport};
 
 #[derive(NetworkBehaviour)]
 struct Behaviour {
     identify: identify::Behaviour,
     ping: ping::Behaviour,
+    pubsub: gossipsub::Behaviour,
     streams: streams::Behaviour,
 }
 
@@ -27,6 +28,8 @@ pub enum Event {
     Pinged(Duration),
     PingFailed(String),
     Identified(PeerId, Box<identify::Info>),
+    Subscribed(String),
+    Published(String, Vec<u8>),
     Failed(String),
 }
 
@@ -34,8 +37,10 @@ pub struct Node {
     pub id: PeerId,
     dials: mpsc::UnboundedSender<DialOpts>,
     wanted: mpsc::UnboundedSender<Open>,
+    publications: mpsc::UnboundedSender<(&'static str, Vec<u8>)>,
     events: mpsc::UnboundedReceiver<Event>,
     seen: Vec<(PeerId, identify::Info)>,
+    pub in_topic: bool, // whether the other side is in the topic of the pubsub check
 }
 
 impl Node {
@@ -46,6 +51,7 @@ impl Node {
         let behaviour = Behaviour {
             identify: identify::Behaviour::new(identify::Config::new("ipfs/0.1.0".into(), key.public())),
             ping: ping::Behaviour::default(),
+            pubsub: pubsub::behaviour(&key, listen_on.is_some())?,
             streams: streams::Behaviour::new(
                 served.iter().map(|protocol| StreamProtocol::new(protocol)).collect(),
                 inbound,
@@ -61,19 +67,32 @@ impl Node {
         }
         let (dials, dials_from) = mpsc::unbounded_channel();
         let (events_to, events) = mpsc::unbounded_channel();
-        tokio::spawn(run(swarm, dials_from, events_to));
-        Ok(Self { id, dials, wanted, events, seen: Vec::new() })
+        let (publications, publish_from) = mpsc::unbounded_channel();
+        tokio::spawn(run(swarm, dials_from, publish_from, events_to));
+        Ok(Self { id, dials, wanted, publications, events, seen: Vec::new(), in_topic: false })
     }
 
     /// The next event but those of identify, which are kept.
     pub async fn next(&mut self) -> Event {
-        match self.events.recv().await.expect("the swarm runs as long as the node") {
+        match self.receive().await {
             Event::Identified(peer, info) => {
                 self.seen.push((peer, *info));
                 Box::pin(self.next()).await
             }
             event => event,
         }
+    }
+
+    async fn receive(&mut self) -> Event {
+        let event = self.events.recv().await.expect("the swarm runs as long as the node");
+        if let Event::Subscribed(topic) = &event {
+            self.in_topic |= topic == pubsub::UP;
+        }
+        event
+    }
+
+    pub fn publish(&self, topic: &'static str, data: Vec<u8>) {
+        self.publications.send((topic, data)).expect("the swarm runs as long as the node");
     }
 
     pub fn dial(&self, options: DialOpts) {
@@ -91,8 +110,7 @@ impl Node {
             if let Some(at) = self.seen.iter().position(|(who, _)| *who == peer) {
                 return self.seen.remove(at).1;
             }
-            if let Event::Identified(peer, info) = self.events.recv().await.expect("the swarm runs as long as the node")
-            {
+            if let Event::Identified(peer, info) = self.receive().await {
                 self.seen.push((peer, *info));
             }
         }
@@ -114,11 +132,16 @@ impl Node {
 async fn run(
     mut swarm: Swarm<Behaviour>,
     mut dials: mpsc::UnboundedReceiver<DialOpts>,
+    mut publications: mpsc::UnboundedReceiver<(&'static str, Vec<u8>)>,
     events: mpsc::UnboundedSender<Event>,
 ) {
     loop {
         let event = tokio::select! {
             Some(options) = dials.recv() => swarm.dial(options).err().map(|error| Event::Failed(error.to_string())),
+            Some((topic, data)) = publications.recv() => {
+                let published = swarm.behaviour_mut().pubsub.publish(gossipsub::IdentTopic::new(topic), data);
+                published.err().map(|error| Event::Failed(format!("pubsub: {error}")))
+            }
             event = swarm.select_next_some() => told(event),
         };
         if event.is_some_and(|event| events.send(event).is_err()) {
@@ -141,6 +164,12 @@ fn told(event: SwarmEvent<BehaviourEvent>) -> Option<Event> {
         }),
         SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })) => {
             Some(Event::Identified(peer_id, Box::new(info)))
+        }
+        SwarmEvent::Behaviour(BehaviourEvent::Pubsub(gossipsub::Event::Subscribed { topic, .. })) => {
+            Some(Event::Subscribed(topic.into_string()))
+        }
+        SwarmEvent::Behaviour(BehaviourEvent::Pubsub(gossipsub::Event::Message { message, .. })) => {
+            Some(Event::Published(message.topic.into_string(), message.data))
         }
         _ => None,
     }

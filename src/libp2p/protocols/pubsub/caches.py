@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import inf
 
 from ...identity import PeerId
 from .message import Message
@@ -131,8 +132,8 @@ class Backoffs:
             del peers[next(iter(peers))]
 
     def until(self, topic: str, peer: PeerId) -> float:
-        """When the back-off ends; 0 where there is none."""
-        return self._until.get(topic, {}).get(peer, 0.0)
+        """When the back-off ends; -inf where there is none."""
+        return self._until.get(topic, {}).get(peer, -inf)
 
     def clear_expired(self, now: float) -> None:
         """Forget those that are over."""

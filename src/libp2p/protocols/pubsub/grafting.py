@@ -44,7 +44,7 @@ class Grafting:
         first = [peer for peer in fanout if self._may_graft(topic, peer, now)]
         for peer in first[: self._config.d]:
             self._graft(topic, peer, now)
-        self._fill(topic, self._config.d, now)
+        self._fill(topic, self._config.d - len(state.mesh[topic]), now)
 
     def leave(self, topic: str, now: float) -> None:
         """Prune all, and don't graft them again at once."""

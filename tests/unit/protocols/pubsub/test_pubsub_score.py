@@ -167,9 +167,7 @@ def test_without_params_nothing_is_kept() -> None:
 
 
 def test_a_score_in_words() -> None:
-    topic = TopicScoreParams(
-        topic_weight=0.5, first_message_deliveries_weight=2, invalid_message_deliveries_weight=-10
-    )
+    topic = TopicScoreParams(topic_weight=0.5, first_message_deliveries_weight=2, invalid_message_deliveries_weight=-10)
     params = ScoreParams({"news": topic}, behaviour_penalty_weight=-1, app_score=lambda _: 3, app_weight=2)
     scores = PeerScores(params)
     assert explain(scores, A) == f"{A} scores 0: nothing is known of it"

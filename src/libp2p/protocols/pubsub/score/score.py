@@ -143,7 +143,7 @@ class PeerScores:
     def peer_down(self, peer: PeerId, now: float) -> None:
         """The peer is gone."""
         stats = self._peers.get(peer)
-        if stats is None or not stats.connected:
+        if stats is None:
             return
         if self.score(peer) > 0:
             self._forget(peer)
@@ -155,6 +155,7 @@ class PeerScores:
             counters.in_mesh = False
         stats.connected = False
         stats.expires = now + self.params.retain_score
+        self._retained.pop(peer, None)
         self._retained[peer] = None
         while len(self._retained) > self.params.max_retained:
             self._forget(next(iter(self._retained)))

@@ -1,9 +1,9 @@
-// Package scoretrace records what go-libp2p-pubsub scores its peers in random histories, in virtual time:
+// Package pubsubvectors records what go-libp2p-pubsub scores its peers in random histories, in virtual time:
 //
-//	go test ./scoretrace -ldflags=-checklinkname=0 -args -out FILE
+//	go test ./pubsubvectors -ldflags=-checklinkname=0 -args -out FILE
 //
 // tests/unit/protocols/pubsub/score_trace.json is what it wrote; our scores must be the same.
-package scoretrace
+package pubsubvectors
 
 import (
 	"encoding/json"
