@@ -28,12 +28,17 @@ E = TypeVar("E")
 class _Listener:
     """A callback and the types of events it is called with."""
 
-    __slots__ = ("active", "callback", "types")
+    __slots__ = ("_bus", "active", "callback", "types")
 
-    def __init__(self, types: tuple[type, ...], callback: Callable[[Any], None]) -> None:
+    def __init__(self, bus: EventBus, types: tuple[type, ...], callback: Callable[[Any], None]) -> None:
+        self._bus = bus
         self.types = types
         self.callback = callback
         self.active = True
+
+    def remove(self) -> None:
+        self.active = False
+        self._bus.remove(self)
 
 
 class EventBus:
@@ -42,8 +47,8 @@ class EventBus:
     def __init__(self) -> None:
         self._listeners: dict[_Listener, None] = {}
         self._routes: dict[type, tuple[_Listener, ...]] = {}  # by type emitted; forgotten when a subscription changes
-        self._subscriptions: set[Subscription[Any]] = set()
-        self._expected: set[asyncio.Future[Any]] = set()
+        self._subscriptions: dict[Subscription[Any], None] = {}
+        self._expected: dict[asyncio.Future[Any], None] = {}
         self._closed = False
 
     def emit(self, event: object) -> None:
@@ -79,7 +84,7 @@ class EventBus:
             subscription.close()
             return subscription
         subscription.unsubscribe = self._add(event_types, subscription.push)
-        self._subscriptions.add(subscription)
+        self._subscriptions[subscription] = None
         return subscription
 
     @asynccontextmanager
@@ -103,14 +108,14 @@ class EventBus:
                 expected.set_result(event)
 
         remove = self.on(event_type, came)
-        self._expected.add(expected)
+        self._expected[expected] = None
         if self._closed:
             _give_up(expected)
         try:
             yield expected
         finally:
             remove()
-            self._expected.discard(expected)
+            self._expected.pop(expected, None)
             _give_up(expected)
 
     def close(self) -> None:
@@ -126,20 +131,19 @@ class EventBus:
         self._routes.clear()
 
     def _add(self, types: tuple[type, ...], callback: Callable[[Any], None]) -> Callable[[], None]:
-        listener = _Listener(types, callback)
+        listener = _Listener(self, types, callback)
         if not self._closed:
             self._listeners[listener] = None
             self._routes.clear()
+        return listener.remove
 
-        def remove() -> None:
-            listener.active = False
-            if self._listeners.pop(listener, self) is not self:
-                self._routes.clear()
-
-        return remove
+    def remove(self, listener: _Listener) -> None:
+        """End a subscription: what its own `remove` calls."""
+        if self._listeners.pop(listener, self) is not self:
+            self._routes.clear()
 
     def _forget(self, subscription: Subscription[Any]) -> None:
-        self._subscriptions.discard(subscription)
+        self._subscriptions.pop(subscription, None)
 
 
 def _give_up(expected: asyncio.Future[Any]) -> None:

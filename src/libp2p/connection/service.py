@@ -86,7 +86,7 @@ class Service:
         self.host = host
         self._tasks = TaskSupervisor(type(self).__name__)
         self._undo: list[Callable[[], None]] = []
-        self._handling: set[asyncio.Task[Any]] = set()  # the host's tasks, in which our handlers run
+        self._handling: dict[asyncio.Task[Any], None] = {}  # the host's tasks, in which our handlers run
         self._entered = False
 
     async def start(self) -> None:
@@ -113,7 +113,7 @@ class Service:
         while self._undo:
             self._undo.pop()()
         self._tasks.abort()
-        ending = self._handling - {asyncio.current_task()}
+        ending = self._handling.keys() - {asyncio.current_task()}
         self._handling.clear()
         for task in ending:
             task.cancel()
@@ -125,11 +125,11 @@ class Service:
         async def serve(stream: Stream) -> None:
             task = asyncio.current_task()
             assert task is not None
-            self._handling.add(task)
+            self._handling[task] = None
             try:
                 await handler(stream)
             finally:
-                self._handling.discard(task)
+                self._handling.pop(task, None)
 
         self.host.handle(*protocols)(serve)
         self._undo.append(lambda: self.host.remove_handler(*protocols, handler=serve))
