@@ -14,8 +14,11 @@ from collections.abc import Callable
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from libp2p.cid import Cid
+from libp2p.discovery.mdns import core as mdns
 from libp2p.errors import (
     HandshakeError,
+    InvalidCid,
     InvalidKey,
     InvalidMultiaddr,
     InvalidPeerId,
@@ -31,7 +34,11 @@ from libp2p.multistream.core import MAX_MESSAGE, MessageParser, encode_message
 from libp2p.muxers.yamux.core import YamuxConfig, YamuxSession
 from libp2p.muxers.yamux.wire import HEADER
 from libp2p.peerstore import MemoryPeerStore
+from libp2p.protocols.kad import wire as kad
+from libp2p.protocols.rendezvous import wire as rendezvous
 from libp2p.records import PeerRecord
+from libp2p.records.ipns import IpnsRecord, dag_cbor
+from libp2p.routing import PeerInfo
 from libp2p.security.noise.core import Handshake, KeyPair
 from libp2p.security.noise.protocol import _open_payload
 from libp2p.varint import decode_varint, encode_varint
@@ -133,6 +140,23 @@ def signature(data: bytes) -> None:
         assert key.public_key.verify(b"message", data) in (True, False)
 
 
+def dht(data: bytes) -> None:
+    message = kad.decode(data)
+    assert kad.decode(kad.encode_answer(message)).type is message.type
+
+
+CIDS = [Cid.of(b"x"), Cid(0, 0x70, Cid.of(b"x").multihash), Cid(1, 0x72, PEER.to_bytes())]
+INFOS = (PeerInfo(PEER, tuple(ADDRS[:2])), PeerInfo(KEYS[-1].public_key.peer_id))
+DHT_MESSAGES = [
+    kad.encode(kad.Message(kad.MessageType.PUT_VALUE, b"key", kad.Record(b"key", b"value", "1970-01-01T00:00:00Z"))),
+    kad.encode(kad.Message(kad.MessageType.GET_PROVIDERS, b"key", None, INFOS, INFOS)),
+]
+MEETING = [
+    rendezvous.Register("app", b"record", 7200),
+    rendezvous.Registered(0, 7200, "text"),
+    rendezvous.Discover("app", 7, b"cookie"),
+    rendezvous.Discovered(0, (rendezvous.Register("app", b"record", 7200),), b"cookie"),
+]
 INFO = IdentifyInfo(PEER, KEY.public_key, "ipfs/0.1.0", "agent", tuple(ADDRS), ADDRS[0], ("/a", "/b"), b"record")
 FRAMES = b"".join(
     [
@@ -175,6 +199,28 @@ PARSERS: dict[str, tuple[Parser, list[bytes], tuple[type[Exception], ...]]] = {
     ),
     "public key": (public_key, [key.public_key.to_protobuf() for key in KEYS], (InvalidKey,)),
     "private key": (PrivateKey.from_protobuf, [KEY.to_protobuf()], (InvalidKey,)),
+    "DHT message": (dht, DHT_MESSAGES, (RemoteProtocolError,)),
+    "CID": (Cid.from_bytes, [cid.to_bytes() for cid in CIDS], (InvalidCid,)),
+    "CID text": (
+        lambda data: Cid.parse(data.decode("latin1")),
+        [cid.encode(base).encode() for cid in CIDS for base in ("base32", "base36", "base58btc", "base16")],
+        (InvalidCid,),
+    ),
+    "IPNS record": (
+        lambda data: IpnsRecord.open(data, PEER, 0.0),
+        [IpnsRecord.make(KEY, "/ipfs/x", sequence=7, now=1e9, legacy=legacy).encoded for legacy in (False, True)],
+        (InvalidRecord,),
+    ),
+    "DAG-CBOR": (
+        dag_cbor.decode,
+        [
+            dag_cbor.encode_map({"TTL": 5, "Value": b"/x"}),
+            bytes.fromhex("a2615f8320f5f6616482fb3ff8000000000000d82a4300aabb"),
+        ],
+        (InvalidRecord,),
+    ),
+    "rendezvous": (rendezvous.decode, [rendezvous.encode(message) for message in MEETING], (RemoteProtocolError,)),
+    "mDNS": (mdns.decode, [mdns.encode(PEER, [Multiaddr("/ip4/10.0.0.1/tcp/1"), Multiaddr("/ip6/fd00::1/tcp/1")])], ()),
     "signature": (signature, [key.sign(b"message") for key in KEYS], ()),
 }
 

@@ -23,6 +23,9 @@ from .table import RoutingTable
 from .validators import Validators
 from .wire import Message, MessageType
 
+_TABLE_ADDR_TTL = 2 * 3600.0
+"""Seconds for which the addresses of a peer in the table are kept without a connection: longer than `max_silence`."""
+
 
 class Node:
     """The running DHT, without what its users call."""
@@ -91,6 +94,14 @@ class Node:
         elif self.config.scope.admits(connection.remote_addr):
             now = asyncio.get_running_loop().time()
             self.table.add(peer, group_of(connection.remote_addr), now, useful=new > 0)
+
+    def connection_lost(self, connection: Connection) -> None:
+        """A connection has ended. Where a peer of the table is must be known for as long as it may stay silent."""
+        self.messenger.lost(connection)
+        peer, store = connection.remote_peer, self.host.peerstore
+        if peer in self.table:
+            for addr in store.addrs(peer):
+                store.add_addrs(peer, [addr], _TABLE_ADDR_TTL, told=store.told_over(peer, addr))
 
     def own_addrs(self) -> tuple[Multiaddr, ...]:
         """Our addresses that the network deals in."""

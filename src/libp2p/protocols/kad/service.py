@@ -89,7 +89,7 @@ class KadDht(Service):
         await node.store.open(peer_position(self.host.id))
         self.follow(PeerIdentified, self._maintenance.identified)
         self.follow(PeerUpdated, self._maintenance.identified)
-        self.follow(ConnectionLost, lambda event: node.messenger.lost(event.connection))
+        self.follow(ConnectionLost, lambda event: node.connection_lost(event.connection))
         self.follow(AddrsChanged, lambda _: self._follow_mode())
         self.follow(ReachabilityChanged, self._reachability_changed)
         self._follow_mode()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 from ...errors import InvalidRecord, Libp2pError, RoutingError
@@ -20,7 +20,6 @@ from ...identity import PeerId
 from .messenger import Answer, Told
 from .node import Node
 from .query import Progress, Query
-from .store import StoredValue
 from .stream_of import stream_of
 from .wire import Message, MessageType, Record
 
@@ -110,14 +109,16 @@ class Values:
             return
         query = await node.lookup(key, MessageType.GET_VALUE, on_answer=on_answer, progress=progress)
         if best is not None:
-            wrong = [peer for peer in query.lookup.nearest() if held.get(peer) != best]
+            # A search that a quorum has ended does not know yet who is nearest: then only the worse is corrected.
+            candidates = [*held] if query.stopped else query.lookup.nearest()
+            wrong = [peer for peer in candidates if held.get(peer) != best]
             self._spawn(self._correct(query, wrong, key, best), "correcting a value")
 
     async def _correct(self, query: Query, peers: list[PeerId], key: bytes, value: bytes) -> None:
         node = self._node
-        known = await node.store.value(key, node.wall_clock())
-        if known is not None and known.value != value:
-            await node.store.put_value(StoredValue(key, value, node.wall_clock()))
+        if await node.store.value(key, node.wall_clock()) is not None:
+            with suppress(InvalidRecord):  # it has expired, or a better one has come meanwhile
+                await node.server.keep(key, value)
         await self._give(query, peers, key, value)
 
     async def _give(self, query: Query, peers: list[PeerId], key: bytes, value: bytes) -> list[PeerId]:

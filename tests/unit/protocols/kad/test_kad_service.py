@@ -290,6 +290,26 @@ async def test_a_restart_keeps_records_and_announcements(nodes: Nodes, config: K
         assert len(await found(network.made[0][1])) == 1
 
 
+async def test_where_peers_of_the_table_are_is_known_without_connections(nodes: Nodes, config: KadConfig) -> None:
+    async with nodes(6, replace(config, refresh_interval=1e6, bootstrap_interval=1e6)) as network:
+        host, dht = network.made[3]
+        for connection in host.connections:
+            await connection.close()
+        await asyncio.sleep(2400)
+        assert host.connections == []
+        assert len(await dht.closest_peers(b"key")) == 5
+
+
+async def test_a_quorum_ends_the_search_and_only_the_worse_is_corrected(nodes: Nodes) -> None:
+    async with nodes(30) as network:
+        seeker = network.made[0][1]
+        await network.made[1][1].put_value(b"/v/a", b"1")
+        holders = [dht for _, dht in network.made if await dht._node.store.value(b"/v/a", 1_750_000_000.0)]
+        assert await seeker.get_value(b"/v/a", quorum=2) == b"1"
+        await asyncio.sleep(10)
+        assert holders == [dht for _, dht in network.made if await dht._node.store.value(b"/v/a", 1_750_000_000.0)]
+
+
 async def test_idle_connections_are_closed(nodes: Nodes, config: KadConfig) -> None:
     async with nodes(8) as network:
         host, dht = await network.add(replace(config, mode=Mode.CLIENT, refresh_interval=1e6))
