@@ -122,17 +122,9 @@ class Service:
     def serve(self, protocols: Sequence[str], handler: Handler) -> None:
         """Serve `protocols` with `handler` until the end. Raises `ValueError` for one that is served already."""
 
-        async def serve(stream: Stream) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            self._handling[task] = None
-            try:
-                await handler(stream)
-            finally:
-                self._handling.pop(task, None)
-
-        self.host.handle(*protocols)(serve)
-        self._undo.append(lambda: self.host.remove_handler(*protocols, handler=serve))
+        served = _Served(self.host, tuple(protocols), handler, self._handling)
+        self.host.handle(*protocols)(served.serve)
+        self._undo.append(served.undo)
 
     def follow(self, kind: type[E], callback: Callable[[E], None]) -> None:
         """Call `callback` with each event of `kind` until the end."""
@@ -157,3 +149,33 @@ class Service:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+class _Served:
+    """The protocols that one handler of a service serves."""
+
+    __slots__ = ("_handler", "_handling", "_host", "_protocols")
+
+    def __init__(
+        self,
+        host: ServiceHost,
+        protocols: tuple[str, ...],
+        handler: Handler,
+        handling: dict[asyncio.Task[Any], None],
+    ) -> None:
+        self._host = host
+        self._protocols = protocols
+        self._handler = handler
+        self._handling = handling
+
+    async def serve(self, stream: Stream) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._handling[task] = None
+        try:
+            await self._handler(stream)
+        finally:
+            self._handling.pop(task, None)
+
+    def undo(self) -> None:
+        self._host.remove_handler(*self._protocols, handler=self.serve)

@@ -37,7 +37,7 @@ class HandlerTable:
         one. With a `handler` those are passed over that it does not serve.
         """
         if handler is not None:
-            protocols = tuple(protocol for protocol in protocols if self._exact.get(protocol) is handler)
+            protocols = tuple(protocol for protocol in protocols if self._exact.get(protocol) == handler)
         handlers = [self._exact[protocol] for protocol in protocols]
         for protocol in set(protocols):
             del self._exact[protocol]

@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from types import TracebackType
 from typing import Protocol, Self, TypeAlias
 from weakref import WeakValueDictionary
@@ -61,7 +62,11 @@ class PingService(Service):
         self._config = config or PingConfig()
         self._clock = clock
         self._inbound: Counter[PeerId] = Counter()
-        self._outbound: WeakValueDictionary[PeerId, asyncio.Lock] = WeakValueDictionary()
+
+    @cached_property
+    def _outbound(self) -> WeakValueDictionary[PeerId, asyncio.Lock]:
+        """What keeps a second `Ping` of a peer waiting."""
+        return WeakValueDictionary()
 
     async def start(self) -> None:
         self.serve([PROTOCOL_ID], self._answer)

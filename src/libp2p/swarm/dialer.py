@@ -60,7 +60,7 @@ class Dialer:
         self._forbidden = forbidden
         self._backoff = Backoff()
         self._under_way: dict[object, _Shared] = {}
-        self._tasks: set[asyncio.Task[Connection]] = set()  # those under way, and those being cancelled
+        self._tasks: dict[asyncio.Task[Connection], None] = {}  # those under way, and those being cancelled
         self._closed = False
 
     async def dial(
@@ -120,7 +120,7 @@ class Dialer:
         )
         task = asyncio.get_running_loop().create_task(self._run(peer, plan, finish, options), name=f"dial {peer}")
         shared = self._under_way[key] = _Shared(task, frozenset(given))
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(lambda _: self._ended(key, shared))
         return shared
 
@@ -141,7 +141,7 @@ class Dialer:
 
     def _ended(self, key: object, shared: _Shared) -> None:
         self._forget(key, shared)
-        self._tasks.discard(shared.task)
+        self._tasks.pop(shared.task, None)
         if not shared.task.cancelled():
             shared.task.exception()  # seen, even where the last caller has just been cancelled
 

@@ -29,7 +29,7 @@ class Listeners:
         self._accept = accept
         self._events = events
         self._told: dict[Listener, tuple[Multiaddr, ...]] = {}
-        self._making: set[asyncio.Task[Listener]] = set()
+        self._making: dict[asyncio.Task[Listener], None] = {}
         self._closed = False
 
     @property
@@ -45,8 +45,8 @@ class Listeners:
         if transport is None:
             raise ListenError(addr, "no transport of this host listens on such an address")
         making = asyncio.get_running_loop().create_task(self._make(transport, addr), name=f"listen on {addr}")
-        self._making.add(making)
-        making.add_done_callback(self._making.discard)
+        self._making[making] = None
+        making.add_done_callback(self._making.pop)
         try:
             await asyncio.wait({making})
         except asyncio.CancelledError:

@@ -83,7 +83,7 @@ class Swarm:
         )
         self._closing: WeakSet[Connection] = WeakSet()  # by us: they may still be saying goodbye
         self._pruning: dict[PeerId, asyncio.TimerHandle] = {}
-        self._farewells: set[asyncio.Task[None]] = set()
+        self._farewells: dict[asyncio.Task[None], None] = {}
         self._punching: Counter[PeerId] = Counter()
         self._waiting_for_direct: dict[PeerId, set[asyncio.Future[None]]] = {}
         self._closed = False
@@ -358,7 +358,7 @@ class Swarm:
                 farewell = asyncio.get_running_loop().create_task(
                     duplicate.close("there is another connection"), name=f"close a duplicate to {peer}"
                 )
-                self._farewells.add(farewell)
-                farewell.add_done_callback(self._farewells.discard)
+                self._farewells[farewell] = None
+                farewell.add_done_callback(self._farewells.pop)
         if self._table.duplicates(peer) or self._table.doubtful(peer):
             self._prune_later(peer)
