@@ -216,3 +216,32 @@ def test_without_the_extra() -> None:
     assert done.returncode == 2
     assert "typer" in done.stderr
     assert 'pip install "py-libp2p[cli]"' in done.stderr
+
+
+def test_pubsub() -> None:
+    listen = "/ip4/127.0.0.1/tcp/0"
+    with process("pubsub", "sub", "news", "--listen", listen, "--count", "2") as (subscriber, addrs):
+        sent = libp2p("pubsub", "pub", "news", "--connect", addrs[0], stdin="steak recipes\nmore \x1b[1mrecipes")
+        assert (sent.returncode, sent.stderr) == (0, "")
+        assert sent.stdout == "sent to 1 peers\n" * 2
+        out, err = subscriber.communicate(timeout=30)
+        assert (subscriber.returncode, err) == (0, "")
+        got = [json.loads(line) for line in out.splitlines()]
+        assert {message["text"] for message in got} == {"steak recipes", "more \ufffd[1mrecipes"}
+        assert base64.b64decode(got[0]["data"]) in (b"steak recipes", b"more \x1b[1mrecipes")
+
+
+def test_pubsub_peers_and_signals() -> None:
+    with process("pubsub", "sub", "news", "--listen", "/ip4/127.0.0.1/tcp/0") as (subscriber, addrs):
+        [peer] = lines("pubsub", "peers", "--connect", addrs[0])
+        assert peer == {"peer": addrs[0].rpartition("/")[2], "topics": ["news"]}
+        nobody = libp2p("pubsub", "peers", "weather", "--connect", addrs[0], "--wait", "0.2")
+        assert (nobody.returncode, nobody.stderr) == (1, "libp2p: nobody is in the topic 'weather'\n")
+        subscriber.send_signal(signal.SIGTERM)
+        assert subscriber.wait(30) == 0
+
+
+def test_pubsub_with_nobody_there() -> None:
+    sent = libp2p("pubsub", "pub", "news", "--wait", "0", stdin="steak\n")
+    assert (sent.returncode, sent.stdout) == (1, "sent to 0 peers\n")
+    assert sent.stderr == "libp2p: nobody took 1 of 1 messages\n"

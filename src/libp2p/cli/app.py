@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import chat, demo, dht, identify, identity, listen, perf, ping
+from . import chat, demo, dht, identify, identity, listen, perf, ping, pubsub
 from .common import EXIT_CODES
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.command("ping", epilog=EXIT_CODES)(ping.ping)
 app.command("identify", epilog=EXIT_CODES)(identify.identify)
 app.command("perf", epilog=EXIT_CODES)(perf.perf)
 app.add_typer(dht.app, name="dht")
+app.add_typer(pubsub.app, name="pubsub")
 app.command("chat", epilog=EXIT_CODES)(chat.chat)
 app.command("demo", epilog=EXIT_CODES)(demo.demo)
 app.command("demo-peer", hidden=True)(demo.demo_peer)

@@ -92,12 +92,12 @@ async def _next_line(stream: Stream) -> str:
 
 
 async def _speak(stream: Stream) -> None:
-    async for line in _stdin_lines():
+    async for line in stdin_lines():
         await stream.write(line)
     await stream.close_write()
 
 
-async def _stdin_lines() -> AsyncIterator[bytes]:
+async def stdin_lines() -> AsyncIterator[bytes]:
     """Lines typed by the user. A thread reads them, as stdin may be a terminal, a pipe or a file. It may stay behind,
     in a read that nobody can cancel: so it is a daemon, and holds no lock of `sys.stdin`.
     """

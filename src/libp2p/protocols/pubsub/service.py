@@ -162,8 +162,8 @@ class PubSub(Service):
         self._flush()
         return counts
 
-    async def wait_for_peers(self, topic: str, n: int = 1) -> list[PeerId]:
-        """Wait until `n` peers would get what we publish in the topic; who they are."""
+    async def wait_for_peers(self, topic: str | None, n: int = 1) -> list[PeerId]:
+        """Wait until `n` peers would get what we publish in the topic (None: speak pubsub at all); who they are."""
         while len(peers := self._reach(topic)) < n:
             if self._ended:
                 raise LocalProtocolError("pubsub has ended")
@@ -204,6 +204,11 @@ class PubSub(Service):
         return [
             peer for peer in (state.peers if topic is None else state.topics.get(topic, ())) if state.peers[peer].ready
         ]
+
+    def topics_of(self, peer: PeerId) -> list[str]:
+        """The topics that a peer has told us that it is in."""
+        known = self.router.state.peers.get(peer)
+        return list(known.topics) if known is not None else []
 
     def mesh(self, topic: str) -> list[PeerId]:
         """Our mesh of a topic."""
@@ -267,6 +272,7 @@ class PubSub(Service):
         self.host.events.emit(PubSubPeerReady(peer, protocol))
         for topic in list(self.router.state.peers[peer].topics):
             self._in_topic(peer, topic)
+        self._wake()
         self._flush()
 
     def link_silent(self, peer: PeerId) -> None:
@@ -368,9 +374,9 @@ class PubSub(Service):
         for subscription in self._topics.get(message.topic, ()):
             subscription.push(message)
 
-    def _reach(self, topic: str) -> list[PeerId]:
+    def _reach(self, topic: str | None) -> list[PeerId]:
         state = self.router.state
-        if self.config.flood_publish or topic not in state.mesh:
+        if topic is None or self.config.flood_publish or topic not in state.mesh:
             return self.peers(topic)
         return [
             peer
