@@ -111,7 +111,7 @@ async def stdin_lines() -> AsyncIterator[bytes]:
                 *whole, rest = (rest + chunk).split(b"\n")
                 for line in whole:
                     asyncio.run_coroutine_threadsafe(lines.put(line + b"\n"), loop).result()
-            for line in (rest, b""):
+            for line in (rest, b"") if rest else (b"",):
                 asyncio.run_coroutine_threadsafe(lines.put(line), loop).result()
         except (OSError, RuntimeError, asyncio.CancelledError):
             return  # the loop is gone: nobody listens any more
