@@ -25,6 +25,7 @@ from libp2p.peerstore.memory import PeerStoreConfig
 from libp2p.protocols.fetch import FetchConfig
 from libp2p.protocols.kad import KadConfig, LookupConfig, RequestTimeConfig, ServerConfig, StoreConfig, TableConfig
 from libp2p.protocols.perf import PerfConfig
+from libp2p.protocols.pubsub import GossipSubConfig
 from libp2p.protocols.rendezvous import RendezvousConfig
 from libp2p.swarm import SwarmConfig
 from libp2p.swarm.race import DialerConfig
@@ -55,6 +56,7 @@ CONFIGS: list[type[Any]] = [
     PingConfig,
     RequestsConfig,
     PerfConfig,
+    GossipSubConfig,
     CheapConfig,
     KadConfig,
     ServerConfig,
@@ -74,7 +76,7 @@ COUNTS = ("max_provider_records", "max_registrations")
 def shown(name: str, value: object) -> str:
     """The default of a setting as the table writes it."""
     if isinstance(value, float):
-        return f"{value:g} s"
+        return f"{value:g}" if name == "gossip_factor" else f"{value:g} s"
     if type(value) is int:
         if name == "mode":
             return oct(value)

@@ -24,7 +24,15 @@ def run(name: str, *args: str) -> str:
 
 
 def test_all_are_tested() -> None:
-    tested = {"echo.py", "chat.py", "http_over_a_stream.py", "several_protocols.py", "events.py", "key_file.py"}
+    tested = {
+        "echo.py",
+        "chat.py",
+        "http_over_a_stream.py",
+        "several_protocols.py",
+        "events.py",
+        "key_file.py",
+        "group_chat.py",
+    }
     assert {file.name for file in EXAMPLES.glob("*.py")} == tested
 
 
@@ -74,4 +82,18 @@ def test_chat() -> None:
             assert alice.stderr
             assert alice.stdout.read().endswith("them: hello, Alice\n")
             assert alice.stderr.read() == ""
+    assert (alice.returncode, bob.returncode) == (0, 0)
+
+
+def test_group_chat() -> None:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command("group_chat.py"), stdin=pipe, stdout=pipe, stderr=pipe, text=True) as bob:
+        assert bob.stdout
+        address = bob.stdout.readline().strip()
+        with subprocess.Popen(
+            command("group_chat.py", address), stdin=pipe, stdout=pipe, stderr=pipe, text=True
+        ) as alice:
+            assert alice.communicate("hello, all\n", timeout=30)[1] == ""
+            assert bob.stdout.readline().endswith(": hello, all\n")
+        assert bob.communicate("", timeout=30)[1] == ""
     assert (alice.returncode, bob.returncode) == (0, 0)
