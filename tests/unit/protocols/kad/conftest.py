@@ -14,6 +14,7 @@ import pytest
 from libp2p.errors import InvalidRecord
 from libp2p.host import Host
 from libp2p.identity import PrivateKey
+from libp2p.peerstore import MemoryPeerStore
 from libp2p.protocols.kad import KadConfig, KadDht, Mode, RecordStore
 from libp2p.security.plaintext import InsecurePlaintext
 from libp2p.testing.cheap import CheapTransport
@@ -59,6 +60,7 @@ class Nodes:
             [f"/ip4/{ip}/tcp/4001"] if listen else [],
             transports=[node.transport() if self.full else CheapTransport(node)],
             security=[InsecurePlaintext()],
+            peerstore=MemoryPeerStore(clock=asyncio.get_running_loop().time),
         )
 
     async def add(
