@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from libp2p.discovery import BootstrapConfig, MdnsConfig
+from libp2p.discovery.http import HttpRoutingConfig
+from libp2p.discovery.http.server import HttpServiceConfig
 from libp2p.host import HostConfig
 from libp2p.host.addrs import AddrsConfig
 from libp2p.host.identify import IdentifyConfig
@@ -68,6 +70,8 @@ CONFIGS: list[type[Any]] = [
     FetchConfig,
     BootstrapConfig,
     MdnsConfig,
+    HttpRoutingConfig,
+    HttpServiceConfig,
 ]
 COUNTS = ("max_provider_records", "max_registrations")
 """Large numbers that are no bytes."""
