@@ -3,7 +3,7 @@
 
     runner = aiohttp.web.AppRunner(routing_app(dht), handler_cancellation=True)
 
-It is an application of aiohttp, to be served as any other. With `handler_cancellation` a search ends when its client has
+It is an application of aiohttp, served as any other. With `handler_cancellation` a search ends when its client has
 gone.
 
 Rules:
