@@ -1,6 +1,7 @@
 """The Kademlia DHT: who is where, who has what, and small values, in a network without a centre."""
 
 from .config import AMINO, AMINO_LAN, KadConfig, Mode, ServerConfig
+from .dual import LAN, WAN, DualDht
 from .lookup import LookupConfig
 from .memory_store import MemoryRecordStore
 from .query import LookupProgress, Progress
@@ -15,6 +16,9 @@ from .validators import Validator
 __all__ = [
     "AMINO",
     "AMINO_LAN",
+    "LAN",
+    "WAN",
+    "DualDht",
     "KadConfig",
     "KadDht",
     "LookupConfig",

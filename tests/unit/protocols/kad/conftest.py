@@ -49,15 +49,19 @@ class Nodes:
     stack: AsyncExitStack
     made: list[tuple[Host, KadDht]]
     full: bool
+    wall_clock = staticmethod(wall_clock)
 
-    def host(self, ip: str | None = None, *, listen: bool = True, key: PrivateKey | None = None) -> Host:
+    def host(
+        self, ip: str | Sequence[str] | None = None, *, listen: bool = True, key: PrivateKey | None = None
+    ) -> Host:
         """A host on a machine of its own, of another /16 than the others."""
         number = len(self.made) + len(self.network._nodes)
         ip = ip or f"{20 + number // 200}.{number % 200}.0.1"
-        node = self.network.node(ip)
+        ips = [ip] if isinstance(ip, str) else ip
+        node = self.network.node(*ips)
         return Host(
             key or PrivateKey.generate(),
-            [f"/ip4/{ip}/tcp/4001"] if listen else [],
+            [f"/ip4/{one}/tcp/{4001 + n}" for n, one in enumerate(ips)] if listen else [],
             transports=[node.transport() if self.full else CheapTransport(node)],
             security=[InsecurePlaintext()],
             peerstore=MemoryPeerStore(clock=asyncio.get_running_loop().time),
