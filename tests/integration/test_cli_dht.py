@@ -86,6 +86,17 @@ def test_providers(network: list[str]) -> None:
     assert found["peer"] == provided["peer"]
 
 
+def test_crawl(network: list[str]) -> None:
+    command = [*COMMAND, "crawl", "--bootstrap", network[0], "--protocol", "/test/kad/1.0.0", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    *found, summary = [json.loads(line) for line in done.stdout.splitlines()]
+    peers = {addr.rpartition("/")[2] for addr in network}
+    assert {one["peer"] for one in found if not one["error"]} == peers
+    assert all(set(one["neighbours"]) >= peers - {one["peer"]} and one["addrs"] for one in found if not one["error"])
+    assert summary["reached"] == 3
+
+
 def test_values(network: list[str], tmp_path: Path) -> None:
     lines(network, "put", "/v/a", "hello", "--namespace", "v")
     [got] = lines(network, "get", "/v/a", "--namespace", "v")

@@ -25,7 +25,15 @@ from libp2p.muxers.mplex import MplexConfig
 from libp2p.muxers.yamux import YamuxConfig
 from libp2p.peerstore.memory import PeerStoreConfig
 from libp2p.protocols.fetch import FetchConfig
-from libp2p.protocols.kad import KadConfig, LookupConfig, RequestTimeConfig, ServerConfig, StoreConfig, TableConfig
+from libp2p.protocols.kad import (
+    CrawlConfig,
+    KadConfig,
+    LookupConfig,
+    RequestTimeConfig,
+    ServerConfig,
+    StoreConfig,
+    TableConfig,
+)
 from libp2p.protocols.perf import PerfConfig
 from libp2p.protocols.pubsub import GossipSubConfig
 from libp2p.protocols.rendezvous import RendezvousConfig
@@ -72,8 +80,9 @@ CONFIGS: list[type[Any]] = [
     MdnsConfig,
     HttpRoutingConfig,
     HttpServiceConfig,
+    CrawlConfig,
 ]
-COUNTS = ("max_provider_records", "max_registrations")
+COUNTS = ("max_provider_records", "max_registrations", "max_peers")
 """Large numbers that are no bytes."""
 
 

@@ -16,7 +16,8 @@ from rich.status import Status
 from ..cid import Cid
 from ..errors import InvalidInput, RoutingError
 from ..identity import PeerId
-from ..protocols.kad import AMINO, KadConfig, KadDht, LookupProgress, Mode, Progress
+from ..protocols.kad import AMINO, CrawlConfig, KadConfig, KadDht, LookupProgress, Mode, Progress
+from ..protocols.kad import crawl as crawl_dht
 from ..records import ipns
 from ..routing import PeerInfo
 from .common import EXIT_CODES, HostOptions, Json, KeyFile, Output, printable, run
@@ -187,6 +188,35 @@ def put(
             output.line(f"put {len(data)} bytes", key=wanted.hex(), size=len(data))
 
     options = Options(bootstrap, protocol, key, as_json, namespace)
+    run(command())
+
+
+def crawl(
+    bootstrap: Bootstrap = None,
+    protocol: Protocol = AMINO,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Ask so many servers at most.")] = 100_000,
+    key: KeyFile = None,
+    as_json: Json = False,
+) -> None:
+    """Find all servers of a DHT: one line each, and what came of asking it; then how many there are."""
+
+    async def command() -> None:
+        async with _dht(options) as (dht, output, _):
+            reached = failed = 0
+            async for one in crawl_dht(dht, CrawlConfig(max_peers=limit)):
+                reached, failed = reached + (not one.error), failed + bool(one.error)
+                said = f"cannot be reached: {one.error}" if one.error else f"knows {len(one.neighbours)}  {one.agent}"
+                output.line(
+                    f"{one.info.peer}  {printable(' '.join(said.split()))}",
+                    peer=str(one.info.peer),
+                    addrs=[str(addr) for addr in one.info.addrs],
+                    agent=one.agent,
+                    neighbours=[str(peer) for peer in one.neighbours],
+                    error=one.error,
+                )
+            output.line(f"{reached} servers answer, {failed} do not", reached=reached, failed=failed)
+
+    options = Options(bootstrap, protocol, key, as_json)
     run(command())
 
 

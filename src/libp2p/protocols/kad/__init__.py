@@ -1,6 +1,7 @@
 """The Kademlia DHT: who is where, who has what, and small values, in a network without a centre."""
 
 from .config import AMINO, AMINO_LAN, KadConfig, Mode, ServerConfig
+from .crawl import CrawlConfig, Crawled, crawl
 from .dual import LAN, WAN, DualDht
 from .lookup import LookupConfig
 from .memory_store import MemoryRecordStore
@@ -18,6 +19,8 @@ __all__ = [
     "AMINO_LAN",
     "LAN",
     "WAN",
+    "CrawlConfig",
+    "Crawled",
     "DualDht",
     "KadConfig",
     "KadDht",
@@ -37,4 +40,5 @@ __all__ = [
     "StoredValue",
     "TableConfig",
     "Validator",
+    "crawl",
 ]

@@ -36,6 +36,7 @@ from .config import KadConfig, Mode
 from .keys import peer_position
 from .maintenance import Maintenance
 from .memory_store import MemoryRecordStore
+from .messenger import Answer, Told
 from .node import Node
 from .providers import Providers
 from .query import Progress
@@ -45,6 +46,7 @@ from .store import RecordStore
 from .table import RoutingTable
 from .validators import PK_NAMESPACE
 from .values import Values
+from .wire import Message
 
 logger = logging.getLogger(__name__)
 
@@ -158,6 +160,12 @@ class KadDht(Service):
         if not (nearest := query.lookup.nearest()):
             raise RoutingError(f"no peer of the DHT answered: {query.lookup.requests} were asked")
         return [self._node.info(peer) for peer in nearest]
+
+    async def ask(self, peer: PeerId, request: Message, told: tuple[Told, ...] = ()) -> Answer:
+        """Ask one peer one thing; `told` says where it is said to be. Raises `DialError`, `ProtocolNotSupported`,
+        `StageTimeout`, `RemoteProtocolError`, and what ended the stream or the connection.
+        """
+        return await self._node.messenger.request(peer, request, told)
 
     # Content
 
