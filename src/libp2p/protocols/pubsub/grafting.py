@@ -6,6 +6,7 @@
 Rules:
 - Who is backed off, direct, or scored below 0 is not grafted; who grafts us all the same is pruned, and misbehaves (P7)
   where it knew better. A mesh of `d_high` takes only peers that we connected to.
+- Who grafts us before our stream to it is open is in the mesh; whoever lets us open none until the heartbeat is not.
 - A PRUNE's back-off counts as `max_backoff` at most: 2**64 - 1 seconds must neither overflow nor part us for ever.
 - Peers are offered (PX) to who is pruned for want of room only; they are taken from peers of a good score only.
 - GRAFTs for topics that we are not in are ignored, not answered: an answer would be worth a flood.
@@ -104,7 +105,7 @@ class Grafting:
                 state.backoffs.add(topic, peer.id, now + config.prune_backoff)
             elif len(mesh) >= config.d_high and not peer.outbound:
                 state.backoffs.add(topic, peer.id, now + config.prune_backoff)
-            elif peer.ready:
+            else:
                 self._add(topic, peer.id, now)
                 continue
             refused[topic] = None
@@ -139,7 +140,7 @@ class Grafting:
     def _maintain(self, topic: str, now: float) -> None:
         state, config = self._state, self._config
         mesh = state.mesh[topic]
-        for peer in [peer for peer in mesh if state.score(peer) < 0]:
+        for peer in [peer for peer in mesh if not state.peers[peer].ready or state.score(peer) < 0]:
             self._prune(topic, peer, now, px=False)
         if len(mesh) < config.d_low:
             self._fill(topic, config.d - len(mesh), now)

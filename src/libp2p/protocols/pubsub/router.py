@@ -56,6 +56,9 @@ class Router:
         known = self._peer(peer)
         known.version, known.ready, known.outbound = version, True, outbound
         self.scores.peer_up(peer, ips, now)
+        for topic, mesh in self.state.mesh.items():
+            if peer in mesh:  # it has grafted us already
+                self.scores.graft(peer, topic, now)
         hello = self.state.to(peer)
         hello.subscriptions += self.state.joined.values()
         if version >= Version.V13:

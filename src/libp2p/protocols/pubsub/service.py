@@ -360,7 +360,7 @@ class PubSub(Service):
     async def _check_own(self, message: Message) -> None:
         """Raise `InvalidInput` where our own validators refuse the message."""
         verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self._validation.judge(message, verdict.set_result)
+        self._validation.judge(message, lambda said: None if verdict.done() else verdict.set_result(said))
         if (said := await verdict) is not Verdict.ACCEPT:
             raise InvalidInput(f"a validator of {message.topic!r} says {said.value!r} of our own message")
 

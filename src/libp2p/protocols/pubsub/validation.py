@@ -116,6 +116,11 @@ class Validation:
                 if not entry.waiting:
                     return
                 message, done = entry.waiting.popleft()
+        except asyncio.CancelledError:  # the service ends: who waits for a verdict must not wait for ever
+            for dropped in (done, *(waiting for _, waiting in entry.waiting)):
+                dropped(Verdict.THROTTLED)
+            entry.waiting.clear()
+            raise
         finally:
             entry.running -= 1
 

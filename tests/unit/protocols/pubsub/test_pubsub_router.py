@@ -173,6 +173,19 @@ def test_old_peers_get_prunes_that_they_can_read() -> None:
     assert said(ours)[peer_id(1)].prune == [Prune("news")]
 
 
+def test_who_grafts_us_and_takes_no_stream_of_ours_is_not_kept() -> None:
+    ours = router()
+    ours.join("news", 0)
+    for n in (1, 2):
+        ours.stream_opened(peer_id(n))
+        ours.receive(peer_id(n), Rpc(subscriptions=[SubOpts("news")], graft=["news"]), 0)
+    assert len(ours.state.mesh["news"]) == 2
+    assert ours.route(message(1), 0) == []
+    ours.peer_ready(peer_id(1), Version.V11, outbound=False, now=0)
+    ours.heartbeat(1)
+    assert list(ours.state.mesh["news"]) == [peer_id(1)]
+
+
 # Messages
 
 

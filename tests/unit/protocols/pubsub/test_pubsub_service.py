@@ -314,3 +314,29 @@ async def test_a_stream_that_is_reset_comes_back(nodes: Nodes) -> None:
         await alice.wait_for_peers("news")
         await alice.publish("news", b"steak")
         assert (await news.next()).data == b"steak"
+
+
+async def test_publishing_ends_with_the_service_even_while_a_validator_works(nodes: Nodes) -> None:
+    async with nodes(None) as (alice,):
+
+        async def endless(_: Message) -> Verdict:
+            await asyncio.sleep(20)
+            return Verdict.ACCEPT
+
+        alice.add_validator("news", endless)
+        cancelled = asyncio.create_task(alice.publish("news", b"1"))
+        publishing = asyncio.create_task(alice.publish("news", b"2"))
+        await asyncio.sleep(1)
+        cancelled.cancel()
+        await alice.close()
+        with pytest.raises(InvalidInput, match="throttled"):
+            await publishing
+
+
+async def test_who_grafts_us_first_is_in_the_mesh(nodes: Nodes) -> None:
+    """Both sides graft at once, whoever's stream is open first: the mesh holds both ways."""
+    async with nodes(None, None) as (alice, bob):
+        topics = [await node.subscribe("news") for node in (alice, bob)]
+        await connect(alice, bob)
+        await asyncio.sleep(3)
+        assert [topic.mesh for topic in topics] == [[bob.host.id], [alice.host.id]]
