@@ -40,6 +40,7 @@ class Gossip:
         self.promises = Promises(followup=self._config.iwant_followup_time)
         self.answers: list[tuple[PeerId, Message]] = []
         """Messages that peers have asked for; whoever sends takes them."""
+        self._arrived: dict[tuple[str, PeerId], list[bytes]] = {}
 
     def offered(self, peer: Peer, offers: list[IHave], now: float) -> None:
         """IHAVEs of a peer: ask for what we lack."""
@@ -91,11 +92,30 @@ class Gossip:
         self.promises.kept(mid)
         if size < self._config.idontwant_threshold:
             return
-        state = self._state
-        for peer in state.mesh.get(topic, ()):
-            known = state.peers[peer]
-            if peer != sender and known.version >= Version.V12 and known.ready and not self.sends_parts(known, topic):
-                state.to(peer).idontwant.append(mid)
+        self._arrived.setdefault((topic, sender), []).append(mid)
+
+    def take_unwanted(self) -> list[tuple[list[PeerId], list[bytes]]]:
+        """To whom IDONTWANT is to be said, and of which messages. It is the same for many, so it is no part of the
+        outbox: it can be encoded once.
+        """
+        if not self._arrived:
+            return []
+        arrived, self._arrived = self._arrived, {}
+        peers = self._state.peers
+        return [
+            (
+                [
+                    peer
+                    for peer in self._state.mesh.get(topic, ())
+                    if peer != sender
+                    and (known := peers[peer]).version >= Version.V12
+                    and known.ready
+                    and not self.sends_parts(known, topic)
+                ],
+                ids,
+            )
+            for (topic, sender), ids in arrived.items()
+        ]
 
     def heartbeat(self, now: float) -> None:
         """Begin to count anew; count broken promises as misbehaviour; tell of messages; shift the history."""

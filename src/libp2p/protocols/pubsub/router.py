@@ -1,7 +1,7 @@
 """The router: where messages go, and what is said between peers. A state machine without I/O: floodsub and gossipsub.
 
     peer_ready, peer_gone, receive(rpc), join, leave, route(message), heartbeat   go in, each with the time `now`
-    take_outbox(): RPCs to send; take_answers(): messages to send; take_offers(): peers to connect to   come out
+    take_outbox, take_unwanted: what to say; take_answers: messages to send; take_offers: whom to connect to   come out
 
 Rules:
 - A floodsub peer is one that gets all messages of its topics; that is all that floodsub is. A router that offers
@@ -104,11 +104,12 @@ class Router:
         elif rpc.extensions is not None:
             self.scores.penalize(peer, 10)  # "MUST NOT be sent more than once"
         changes = [entry for entry in rpc.subscriptions if self._subscription(known, entry, now)]
-        self.gossip.offered(known, rpc.ihave, now)
-        self.gossip.wanted(known, rpc.iwant)
-        self.grafting.grafted_by(known, rpc.graft, now)
-        self.grafting.pruned_by(known, rpc.prune, now)
-        self.gossip.unwanted(known, rpc.idontwant)
+        if rpc.has_control:
+            self.gossip.offered(known, rpc.ihave, now)
+            self.gossip.wanted(known, rpc.iwant)
+            self.grafting.grafted_by(known, rpc.graft, now)
+            self.grafting.pruned_by(known, rpc.prune, now)
+            self.gossip.unwanted(known, rpc.idontwant)
         return changes
 
     # Our own topics
@@ -146,7 +147,8 @@ class Router:
             targets.update(state.mesh[topic] if topic in state.mesh else self._fanout(topic, now))
         if own and self.config.idontwant_on_publish:
             self.gossip.arrived(message.id, topic, len(message.wire.data or b""), state.own)
-        author = message.wire.sender
+        author, joined = message.wire.sender, state.joined.get(topic)
+        parts = joined is not None and joined.supports_partial
         return [
             peer
             for peer in targets
@@ -154,7 +156,7 @@ class Router:
             and (known := state.peers[peer]).ready
             and message.id not in known.unwanted
             and peer.to_bytes() != author
-            and not self.gossip.wants_parts(known, topic)
+            and not (parts and self.gossip.wants_parts(known, topic))
         ]
 
     def recent_for(self, peer: PeerId, topic: str) -> list[Message]:
@@ -197,6 +199,10 @@ class Router:
             return []
         outbox, self.state.outbox = self.state.outbox, {}
         return [(peer, rpc) for peer, rpc in outbox.items() if rpc and self.state.peers[peer].ready]
+
+    def take_unwanted(self) -> list[tuple[list[PeerId], list[bytes]]]:
+        """IDONTWANTs: to which peers, and of which messages."""
+        return self.gossip.take_unwanted()
 
     def take_answers(self) -> list[tuple[PeerId, Message]]:
         """Messages that peers have asked for."""

@@ -416,6 +416,13 @@ class PubSub(Service):
 
     def _flush(self) -> None:
         """Queue what the router wants said."""
+        for peers, ids in self.router.take_unwanted():
+            for part in split(Rpc(idontwant=ids), max_size=self.config.max_message_size):
+                encoded = frame(encode_rpc(part))
+                for peer in peers:
+                    if (link := self._links.get(peer)) is not None and link.queue is not None:
+                        self._tracer.sent(peer, part)
+                        link.queue.push_gossip(encoded)
         for peer, rpc in self.router.take_outbox():
             link = self._links.get(peer)
             if link is None or (queue := link.queue) is None:
