@@ -27,9 +27,10 @@ from .events import (
     SlowSubscriber,
     Tracer,
 )
+from .gossipsub import FloodSub, GossipSub
 from .message import Message
 from .score import ScoreParams, ScoreThresholds, TopicScoreParams, decay_over
-from .service import FloodSub, GossipSub, PubSub
+from .service import PubSub
 from .signing import SignaturePolicy
 from .subscription import Topic
 from .validation import Validator, Verdict

@@ -81,6 +81,8 @@ class PubSubConfig:
     """Time that peers have, at the end, to take what waits for them."""
     deliver_own: bool = False
     """Whether what we publish comes to our own subscriptions, too."""
+    discovery_interval: float = 30.0
+    """Time between two searches for peers of a topic that has too few, where pubsub was given a way to search."""
     use_limited_connections: bool = False
     """Whether connections through a relay, which are short-lived and narrow, carry pubsub."""
     topic: TopicConfig = field(default_factory=TopicConfig)

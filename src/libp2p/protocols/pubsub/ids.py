@@ -17,7 +17,7 @@ implementations should give all of them the same function, such as `sha256_of_da
 from __future__ import annotations
 
 from collections.abc import Callable
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from typing import TypeAlias
 
 from ...errors import InvalidKey, InvalidPeerId
@@ -72,6 +72,11 @@ def nim_default(message: WireMessage, _: bytes | None) -> bytes:
 def sha256_of_data(message: WireMessage, data: bytes | None) -> bytes:
     """The SHA-256 of the data: the same data twice is one message, whoever sends it."""
     return sha256((message.data or b"") if data is None else data).digest()
+
+
+def blake2b_of_data(message: WireMessage, data: bytes | None) -> bytes:
+    """The BLAKE2b-256 of the data: Filecoin's."""
+    return blake2b((message.data or b"") if data is None else data, digest_size=32).digest()
 
 
 def ethereum(message: WireMessage, data: bytes | None) -> bytes:

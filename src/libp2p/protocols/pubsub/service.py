@@ -21,7 +21,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
 from random import Random
 
 from ...connection import Stream, StreamErrorCode
@@ -30,15 +29,16 @@ from ...errors import InvalidInput, LocalProtocolError, MessageTooLarge
 from ...host.identify import PeerIdentified, PeerUpdated
 from ...identity import PeerId
 from ...multiaddr.net import ip_of
+from ...routing import Discovery
 from ...swarm.events import ConnectionOpened
-from .config import FLOODSUB, GossipSubConfig, PubSubConfig
+from .config import GossipSubConfig
 from .connector import Connector
+from .discovery import TopicDiscovery
 from .events import (
     PeerEnteredTopic,
     PeerLeftTopic,
     PubSubPeerGone,
     PubSubPeerReady,
-    SlowPeer,
     SlowSubscriber,
     Tracer,
 )
@@ -49,10 +49,11 @@ from .peers import Version
 from .router import Router
 from .score import explain
 from .score.score import ip_keys
+from .sending import Sender
 from .signing import author_message
 from .subscription import Topic
 from .validation import Validation, Validator, Verdict
-from .wire import Rpc, decode_rpc, encode_rpc, frame, split
+from .wire import Rpc, decode_rpc
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +61,9 @@ logger = logging.getLogger(__name__)
 class PubSub(Service):
     """What floodsub and gossipsub have in common: everything but their settings.
 
-    `dice` is what randomness comes from, `tracer` sees each step, `inspect` may refuse an RPC (by False) before
-    anything of it is done; `wall_clock` gives nanoseconds, from which sequence numbers start, so that they go on behind
-    a restart.
+    `dice` is what randomness comes from; `tracer` sees each step; `inspect` may refuse an RPC (by False) before
+    anything of it is done; `discovery` finds peers of our topics; `wall_clock` gives nanoseconds, from which sequence numbers
+    start, so that they go on behind a restart.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class PubSub(Service):
         dice: Random | None = None,
         tracer: Tracer | None = None,
         inspect: Callable[[PeerId, Rpc], bool] | None = None,
+        discovery: Discovery | None = None,
         wall_clock: Callable[[], int] = time.time_ns,
     ) -> None:
         super().__init__(host)
@@ -81,6 +83,7 @@ class PubSub(Service):
         self._tracer = tracer or Tracer()
         self._inspect = inspect
         self._links = Links(host, config, self, lambda work, name: self.spawn(work, name=name))
+        self._sender = Sender(self._links, self.router, self._tracer, max_size=config.max_message_size)
         self._validation = Validation(
             lambda work: self.spawn(work, name="validation"),
             queue=config.validator_queue,
@@ -89,6 +92,7 @@ class PubSub(Service):
         )
         self._intake = Intake(host.id, config, self.router, self._validation, self._tracer, self._now, self._accepted)
         self._connector = Connector(host, config, lambda work: self.spawn(work, name="connecting to an offered peer"))
+        self._discovery = self._discover_by(discovery) if discovery is not None else None
         self._topics: dict[str, list[Topic]] = {}
         self._relayed: dict[str, int] = {}
         self._blocked: set[PeerId] = set()
@@ -158,8 +162,8 @@ class PubSub(Service):
         for peer, numbers in to_send.items():
             self.router.state.dice.shuffle(numbers)
             for n in numbers:
-                counts[n] += self._send_message(peer, messages[n])
-        self._flush()
+                counts[n] += self._sender.send(peer, messages[n])
+        self._sender.flush()
         return counts
 
     async def wait_for_peers(self, topic: str | None, n: int = 1) -> list[PeerId]:
@@ -255,7 +259,7 @@ class PubSub(Service):
         while True:
             await asyncio.sleep(max(0.0, due - loop.time()))
             self.router.heartbeat(loop.time())
-            self._flush()
+            self._sender.flush()
             self._tell_of_drops()
             for peer in self.router.missing_direct_peers():
                 self._connector.connect(peer)
@@ -273,7 +277,7 @@ class PubSub(Service):
         for topic in list(self.router.state.peers[peer].topics):
             self._in_topic(peer, topic)
         self._wake()
-        self._flush()
+        self._sender.flush()
 
     def link_silent(self, peer: PeerId) -> None:
         self.router.peer_silent(peer, self._now())
@@ -313,8 +317,8 @@ class PubSub(Service):
             if message.topic in joined:
                 self._intake.take(message, peer, now)
         for asker, wanted in self.router.take_answers():
-            self._send_message(asker, wanted)
-        self._flush()
+            self._sender.send(asker, wanted)
+        self._sender.flush()
         for px in self.router.take_offers():
             self._connector.offered(px)
 
@@ -330,16 +334,30 @@ class PubSub(Service):
             raise InvalidInput(f"the topic {topic!r} is not among the allowed ones")
         if topic not in self.router.state.joined:
             self.router.join(topic, self._now())
-            self._flush()
+            self._sender.flush()
             self._wake()
+            if self._discovery is not None:
+                self._discovery.entered(topic)
 
     def _leave_if_done(self, topic: str) -> None:
         if not self._topics.get(topic) and not self._relayed.get(topic):
             self._topics.pop(topic, None)
             self._relayed.pop(topic, None)
+            if self._discovery is not None:
+                self._discovery.left(topic)
             if not self._ended:
                 self.router.leave(topic, self._now())
-                self._flush()
+                self._sender.flush()
+
+    def _discover_by(self, discovery: Discovery) -> TopicDiscovery:
+        return TopicDiscovery(
+            self.host,
+            self.config,
+            discovery,
+            lacks=lambda topic: len(self.peers(topic)) < self.config.d,
+            connect=self._connector.connect,
+            spawn=lambda work: self.spawn(work, name="discovery"),
+        )
 
     def _author(self, topic: str, data: bytes) -> Message:
         settings = self.config.for_topic(topic)
@@ -368,7 +386,7 @@ class PubSub(Service):
         """A peer's message is valid: deliver it, and pass it on."""
         self._hand_out(message)
         for peer in self.router.route(message, now):
-            self._send_message(peer, message)
+            self._sender.send(peer, message)
 
     def _hand_out(self, message: Message) -> None:
         for subscription in self._topics.get(message.topic, ()):
@@ -389,7 +407,7 @@ class PubSub(Service):
         self.host.events.emit(PeerEnteredTopic(peer, topic))
         if self.router.state.peers[peer].ready:
             for message in self.router.recent_for(peer, topic):
-                self._send_message(peer, message)
+                self._sender.send(peer, message)
         self._wake()
 
     def _wake(self) -> None:
@@ -401,86 +419,9 @@ class PubSub(Service):
         if any(protocol in self.config.protocols for protocol in protocols):
             self._links.ensure(peer)
 
-    # Sending
-
-    def _send_message(self, peer: PeerId, message: Message) -> bool:
-        link = self._links.get(peer)
-        if link is None or link.queue is None:
-            return False
-        taken = link.queue.push_message(message)
-        if taken:
-            self._tracer.forwarded(peer, message)
-        else:
-            self._tracer.dropped(peer, message)
-        return taken
-
-    def _flush(self) -> None:
-        """Queue what the router wants said."""
-        for peers, ids in self.router.take_unwanted():
-            for part in split(Rpc(idontwant=ids), max_size=self.config.max_message_size):
-                encoded = frame(encode_rpc(part))
-                for peer in peers:
-                    if (link := self._links.get(peer)) is not None and link.queue is not None:
-                        self._tracer.sent(peer, part)
-                        link.queue.push_gossip(encoded)
-        for peer, rpc in self.router.take_outbox():
-            link = self._links.get(peer)
-            if link is None or (queue := link.queue) is None:
-                continue
-            self._tracer.sent(peer, rpc)
-            for part in split(rpc, max_size=self.config.max_message_size):
-                encoded = frame(encode_rpc(part))
-                if part.subscriptions or part.graft or part.prune or part.extensions:
-                    if not queue.push_control(encoded):
-                        logger.debug("%s makes us answer and reads nothing: its streams end", peer)
-                        self._links.drop(peer, StreamErrorCode.RESOURCE_LIMIT_EXCEEDED)
-                        break
-                else:
-                    queue.push_gossip(encoded)
-
     def _tell_of_drops(self) -> None:
-        for link in self._links.all():
-            if link.queue is not None and link.queue.dropped:
-                for topic, count in link.queue.dropped.items():
-                    self.host.events.emit(SlowPeer(link.peer, topic, count))
-                link.queue.dropped.clear()
+        for event in self._sender.take_drops():
+            self.host.events.emit(event)
         for subscription in [one for topic in self._topics.values() for one in topic if one.untold]:
             self.host.events.emit(SlowSubscriber(subscription.name, subscription.untold))
             subscription.untold = 0
-
-
-class GossipSub(PubSub):
-    """Gossipsub 1.0 to 1.3, which speaks floodsub with those who know no better."""
-
-    def __init__(
-        self,
-        host: ServiceHost,
-        config: GossipSubConfig | None = None,
-        *,
-        dice: Random | None = None,
-        tracer: Tracer | None = None,
-        inspect: Callable[[PeerId, Rpc], bool] | None = None,
-        wall_clock: Callable[[], int] = time.time_ns,
-    ) -> None:
-        super().__init__(
-            host, config or GossipSubConfig(), dice=dice, tracer=tracer, inspect=inspect, wall_clock=wall_clock
-        )
-
-
-class FloodSub(PubSub):
-    """Floodsub only: each message goes to all peers of its topic. For small networks, and for tests."""
-
-    def __init__(
-        self,
-        host: ServiceHost,
-        config: PubSubConfig | None = None,
-        *,
-        dice: Random | None = None,
-        tracer: Tracer | None = None,
-        inspect: Callable[[PeerId, Rpc], bool] | None = None,
-        wall_clock: Callable[[], int] = time.time_ns,
-    ) -> None:
-        base = config or PubSubConfig()
-        settings = {field.name: getattr(base, field.name) for field in fields(PubSubConfig)}
-        whole = GossipSubConfig(**settings, protocols=(FLOODSUB,))
-        super().__init__(host, whole, dice=dice, tracer=tracer, inspect=inspect, wall_clock=wall_clock)

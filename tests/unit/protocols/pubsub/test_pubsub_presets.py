@@ -1,0 +1,144 @@
+"""Presets, snappy, the validator against replays, discovery of a topic's peers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libp2p.errors import InvalidInput, LimitExceeded
+from libp2p.identity import PrivateKey
+from libp2p.protocols.pubsub import Message, PubSub, Verdict
+from libp2p.protocols.pubsub.discovery import namespace_of
+from libp2p.protocols.pubsub.presets import ETHEREUM, FILECOIN, SMALL_PRIVATE_NETWORK, filecoin_topics
+from libp2p.protocols.pubsub.seqno import SeqnoValidator
+from libp2p.protocols.pubsub.snappy import compress, decompress
+from libp2p.protocols.pubsub.wire import WireMessage
+from libp2p.routing import PeerInfo
+
+Nodes = Callable[..., AbstractAsyncContextManager[list[PubSub]]]
+
+
+@pytest.mark.parametrize("preset", [ETHEREUM, FILECOIN, SMALL_PRIVATE_NETWORK], ids=["eth", "fil", "small"])
+async def test_presets_carry_messages(nodes: Nodes, preset: object) -> None:
+    async with nodes(preset, preset) as (alice, bob):
+        await alice.host.connect(bob.host.addrs[0])
+        news = await bob.subscribe("news")
+        await alice.wait_for_peers("news")
+        await alice.publish("news", b"steak" * 1000)
+        message = await news.next()
+        assert message.data == b"steak" * 1000
+        if preset is ETHEREUM:
+            assert message.size < 1000
+            assert (len(message.id), message.sender) == (20, None)
+        await asyncio.sleep(5)
+        assert not len(news)
+
+
+def test_filecoin_topics_go_with_its_preset() -> None:
+    assert FILECOIN.score is not None
+    config = replace(FILECOIN, score=replace(FILECOIN.score, topics=filecoin_topics("testnetnet")))
+    assert config.score is not None
+    assert config.score.for_topic("/fil/blocks/testnetnet") is not None
+
+
+async def test_what_can_not_be_decompressed_is_rejected_once(nodes: Nodes) -> None:
+    async with nodes(ETHEREUM, replace(ETHEREUM, topic=replace(ETHEREUM.topic, transform=None))) as (alice, bob):
+        await alice.host.connect(bob.host.addrs[0])
+        news = await alice.subscribe("news")
+        await bob.wait_for_peers("news")
+        await bob.publish("news", b"\x05no")
+        await asyncio.sleep(3)
+        assert not len(news)
+        assert len(alice.router.seen) == 1
+
+
+@given(st.binary(max_size=3000))
+def test_snappy_of_anything(data: bytes) -> None:
+    assert decompress(compress(data), limit=len(data)) == data
+
+
+@given(st.lists(st.sampled_from([b"abc", b"steak recipes", bytes(70), b"x"]), max_size=300))
+def test_snappy_of_what_repeats(parts: list[bytes]) -> None:
+    data = b"".join(parts)
+    block = compress(data)
+    assert decompress(block, limit=len(data)) == data
+    assert len(block) <= len(data) + len(data) // 6 + 32
+
+
+def test_snappy_of_others() -> None:
+    """Blocks written by hand from the format's description: each kind of element, and a copy that repeats itself."""
+    assert decompress(b"\x05\x10steak", limit=5) == b"steak"
+    assert decompress(b"\x09\x00a" + b"\x11\x01", limit=9) == b"a" * 9
+    assert decompress(b"\x06\x08abc" + b"\x0a\x03\x00", limit=6) == b"abcabc"
+    assert decompress(b"\x06\x08abc" + b"\x0b\x03\x00\x00\x00", limit=6) == b"abcabc"
+    assert decompress(b"\x46\xf0\x45" + b"z" * 70, limit=70) == b"z" * 70
+    assert decompress(b"\x00", limit=0) == b""
+
+
+@pytest.mark.parametrize(
+    "block",
+    [b"", b"\xff" * 12, b"\x06\x10steak", b"\x05\x14steak", b"\x05\xf0", b"\x05\x08abc\x0a\x09\x00", b"\x05\x0a\x00",
+     b"\x05\x08abc\x0a\x00\x00", b"\x02\x08abc", b"\x0b\x28hello world"],
+)  # fmt: skip
+def test_malformed_snappy(block: bytes) -> None:
+    with pytest.raises(InvalidInput, match="snappy"):
+        decompress(block, limit=10)
+
+
+@given(st.binary(max_size=50))
+def test_any_bytes_are_snappy_or_an_error(block: bytes) -> None:
+    with suppress(InvalidInput):
+        assert len(decompress(block, limit=100)) <= 100
+
+
+def test_replays_are_ignored() -> None:
+    me = PrivateKey.generate().peer_id
+    validate = SeqnoValidator(max_authors=2)
+
+    def judge(author: bytes | None, seqno: int) -> Verdict:
+        wire = WireMessage("a", b"", author, seqno.to_bytes(8, "big"))
+        return validate(Message.of(wire, b"", me, b""))
+
+    assert [judge(b"x", n) for n in (5, 5, 4, 6)] == [Verdict.ACCEPT, Verdict.IGNORE, Verdict.IGNORE, Verdict.ACCEPT]
+    assert judge(None, 1) is judge(None, 1) is Verdict.ACCEPT
+    for author in (b"y", b"z"):
+        assert judge(author, 1) is Verdict.ACCEPT
+    assert judge(b"x", 6) is Verdict.ACCEPT  # forgotten: two others came behind it
+    assert judge(b"z", 1) is Verdict.IGNORE
+
+
+async def test_peers_of_a_topic_are_found(nodes: Nodes) -> None:
+    known: dict[str, list[PeerInfo]] = {}
+    advertised: list[str] = []
+
+    class Table:
+        async def advertise(self, namespace: str) -> float:
+            advertised.append(namespace)
+            if len(advertised) == 1:
+                raise LimitExceeded("for now", scope="a test", value=0)
+            return 100.0
+
+        async def find_peers(self, namespace: str, *, limit: int = 20) -> AsyncIterator[PeerInfo]:
+            for info in known.get(namespace, ()):
+                yield info
+            if advertised == [namespace]:
+                raise LimitExceeded("for now", scope="a test", value=0)
+
+    async with nodes(None, None, discovery=Table()) as (alice, bob):
+        known[namespace_of("news")] = [PeerInfo(node.host.id, tuple(node.host.listen_addrs)) for node in (alice, bob)]
+        news = await alice.subscribe("news")
+        await bob.subscribe("other")
+        await asyncio.sleep(1)
+        assert [connection.remote_peer for connection in alice.host.connections] == [bob.host.id]
+        await asyncio.sleep(120)
+        assert advertised.count("floodsub:news") == 2  # at once, which failed, and 30 s later
+        await news.close()
+        await asyncio.sleep(300)
+        assert advertised.count("floodsub:news") == 2
+        assert advertised.count("floodsub:other") > 2
