@@ -11,7 +11,7 @@
     ├── ResolveError                      a /dns* name could not be turned into addresses
     ├── LocalProtocolError                the caller did what the protocol or the object's state forbids
     │   ├── StreamClosed                  writing behind close_write(), reading behind close()
-    │   └── BusyResource                  two tasks read (or write) one stream at once
+    │   └── BusyResource                  two tasks read one stream at once
     ├── RemoteProtocolError               the peer broke the protocol
     │   ├── MessageTooLarge               its length prefix or its line is above our limit
     │   ├── IncompleteRead (EOFError)     it ended the stream in the middle of a message
@@ -36,6 +36,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeVar
 
+from .error_codes import code_text
 from .ground_errors import (
     InvalidCid,
     InvalidInput,
@@ -109,7 +110,7 @@ class StreamClosed(LocalProtocolError):
 
 
 class BusyResource(LocalProtocolError):
-    """Another task is already waiting in the same call."""
+    """Another task is already waiting for what only one can have: the bytes of a stream, the next event."""
 
 
 class RemoteProtocolError(Libp2pError):
@@ -180,7 +181,8 @@ class ConnectionClosed(Libp2pError):
     """The connection is closed. `code` is the muxer's or transport's close code, None where none was given."""
 
     def __init__(self, reason: str, *, by: By, code: int | None = None) -> None:
-        super().__init__(f"connection closed by {'us' if by == 'local' else 'the peer'}: {reason}")
+        told = f", code {code_text(code)}" if code else ""
+        super().__init__(f"connection closed by {'us' if by == 'local' else 'the peer'}: {reason}{told}")
         self.reason = reason
         self.by: By = by
         self.code = code
@@ -191,7 +193,8 @@ class StreamReset(Libp2pError):
 
     def __init__(self, code: int = 0, *, by: By, reason: str = "") -> None:
         who = "us" if by == "local" else "the peer"
-        super().__init__(f"stream reset by {who}, code {code}{f': {reason}' if reason else ''}")
+        told = f", code {code_text(code)}" if code else ""
+        super().__init__(f"stream reset by {who}{told}{f': {reason}' if reason else ''}")
         self.code = code
         self.by: By = by
         self.reason = reason

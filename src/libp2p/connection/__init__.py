@@ -17,10 +17,11 @@ Rules:
 - Everything that ends says why: `Connection.close_reason`, `StreamReset.code`.
 """
 
+from ..error_codes import StreamErrorCode
 from .over_stream import OverStream
 from .raw import LayeredConnection, RawConnection, SecureChannel, SecurityProtocol
 from .service import Handler, Match, Service, ServiceHost, Target
-from .streams import Connection, Direction, MemoryLimitReached, Muxer, Role, Stream, StreamErrorCode
+from .streams import Connection, Direction, MemoryLimitReached, Muxer, Role, Stream
 from .transport import (
     Accept,
     ConnectionUpgrader,

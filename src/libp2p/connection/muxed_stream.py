@@ -6,9 +6,10 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..error_codes import StreamErrorCode
 from ..errors import BusyResource, ConnectionClosed, IncompleteRead, InvalidInput, StreamClosed, StreamReset, copy_of
-from ..io import Buffer, ReceiveBuffer
-from .streams import Direction, Stream, StreamErrorCode
+from ..io import Buffer, ReceiveBuffer, joined
+from .streams import Direction, Stream
 
 if TYPE_CHECKING:
     from .streamed import StreamedConnection
@@ -38,17 +39,18 @@ class MuxedStream(Stream):
     ) -> None:
         super().__init__(stream_id, connection, direction, to_the_end=to_the_end)
         self._muxed = connection
-        self._writing = False
+        self._writing = False  # whether a task has its turn
+        self._writers: list[asyncio.Future[None]] | None = None  # those that wait for theirs, in order
         self._window: asyncio.Future[None] | None = None  # what a writer waits for while the peer's window is shut
         self._write_error: Exception | None = None
         self._read_ended = False  # the peer's direction is over
         self._taker: Taker | None = None
         self._discarded: int | None = None  # bytes dropped since close(); None before it
 
-    async def write(self, data: Buffer) -> None:
+    async def write(self, *parts: Buffer) -> None:
+        view = memoryview(parts[0] if len(parts) == 1 and type(parts[0]) is bytes else joined(parts))
         if self._writing:
-            raise BusyResource("another task is writing this stream")
-        view = memoryview(data if isinstance(data, bytes) else bytes(data))
+            await self._turn_to_write()
         self._writing = True
         try:
             while True:
@@ -68,7 +70,34 @@ class MuxedStream(Stream):
                     await self.agreed()
             raise
         finally:
-            self._writing = False
+            if self._writers:
+                self._pass_turn()
+            else:
+                self._writing = False
+
+    async def _turn_to_write(self) -> None:
+        """Wait for those that came before to be done."""
+        turn = asyncio.get_running_loop().create_future()
+        if self._writers is None:
+            self._writers = []
+        self._writers.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():
+                self._pass_turn()
+            elif turn in self._writers:
+                self._writers.remove(turn)
+            raise
+
+    def _pass_turn(self) -> None:
+        """The next one that waits writes, if any does."""
+        while self._writers:
+            turn = self._writers.pop(0)
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._writing = False
 
     def try_write(self, data: memoryview) -> int:
         """Send as much of `data`, memory that does not change, as may be sent without waiting; how much that was."""

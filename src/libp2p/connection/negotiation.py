@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from ..error_codes import StreamErrorCode
 from ..errors import ProtocolNotSupported, RemoteProtocolError
 from ..io import ReceiveBuffer
 from .raw import RawConnection
-from .streams import Stream, StreamErrorCode
+from .streams import Stream
 
 
 def incoming_of(stream: Stream | RawConnection) -> ReceiveBuffer:

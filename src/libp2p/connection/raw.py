@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from ..errors import ConnectionClosed, copy_of
 from ..identity import PeerId, PrivateKey, PublicKey
-from ..io import DEFAULT_READ_LIMIT, Buffer, ByteStream, ReceiveBuffer, Sink, WriteGate
+from ..io import DEFAULT_READ_LIMIT, Buffer, ByteStream, ReceiveBuffer, Sink, WriteGate, check_buffers
 from ..multiaddr import Multiaddr
 
 _PULL_HIGH_WATER = 64 * 1024
@@ -73,10 +73,11 @@ class RawConnection(ByteStream):
     async def readuntil(self, separator: bytes = b"\n", *, limit: int = 65536) -> bytes:
         return await self._incoming.readuntil(separator, limit=limit)
 
-    async def write(self, data: Buffer) -> None:
+    async def write(self, *parts: Buffer) -> None:
+        check_buffers(parts)
         pull = self._pulling()
         pull.check_open()
-        self.send((data,))
+        self.send(parts)
         await pull.drain()
 
     def _pulling(self) -> _PullSide:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum, IntEnum
+from enum import Enum
 from typing import ClassVar
 
+from ..error_codes import StreamErrorCode
 from ..errors import ConnectionClosed
 from ..identity import PeerId, PublicKey
 from ..io import DEFAULT_READ_LIMIT, ByteStream, MemoryAccount, ReceiveBuffer
@@ -32,20 +33,6 @@ class Role(Enum):
     def of(cls, direction: Direction) -> Role:
         """The usual one: who has dialed begins."""
         return cls.INITIATOR if direction is Direction.OUTBOUND else cls.RESPONDER
-
-
-class StreamErrorCode(IntEnum):
-    """Why a stream was reset: the codes of the libp2p specs' error code registry, as go-libp2p sends them."""
-
-    NONE = 0
-    PROTOCOL_NEGOTIATION_FAILED = 0x1001
-    RESOURCE_LIMIT_EXCEEDED = 0x1002
-    RATE_LIMITED = 0x1003
-    PROTOCOL_VIOLATION = 0x1004
-    SUPPLANTED = 0x1005
-    GARBAGE_COLLECTED = 0x1006
-    SHUTDOWN = 0x1007
-    GATED = 0x1008
 
 
 class Stream(ByteStream):

@@ -5,7 +5,7 @@ from .delimited import read_delimited, write_delimited
 from .gate import WriteGate
 from .limits import time_limit
 from .memory import HostMemory, MemoryAccount, MemoryConfig
-from .stream import Buffer, ByteStream, Reader, Sink
+from .stream import Buffer, ByteStream, Reader, Sink, check_buffers, joined
 from .tasks import TaskSupervisor, all_of
 
 __all__ = [
@@ -21,6 +21,8 @@ __all__ = [
     "TaskSupervisor",
     "WriteGate",
     "all_of",
+    "check_buffers",
+    "joined",
     "read_delimited",
     "time_limit",
     "write_delimited",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -10,6 +11,24 @@ from .buffer import DEFAULT_READ_LIMIT
 
 Buffer = bytes | bytearray | memoryview
 """What can be written."""
+
+
+def check_buffers(parts: Sequence[object]) -> None:
+    """Raises `TypeError` for what can't be written."""
+    for part in parts:
+        if isinstance(part, str):
+            raise TypeError(f"bytes can be written, a str can't: encode it first, as {part[:16]!r}.encode() does")
+        if not isinstance(part, Buffer):
+            raise TypeError(
+                f"bytes, a bytearray or a memoryview can be written, {type(part).__name__} can't: {part!r:.60}"
+            )
+
+
+def joined(parts: Sequence[Buffer]) -> bytes:
+    """The bytes of all parts, in memory that does not change. Raises `TypeError` for what can't be written."""
+    check_buffers(parts)
+    return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
+
 
 _CHUNK = 256 * 1024
 """Bytes at most that one step of `async for chunk in stream` yields."""
@@ -49,9 +68,10 @@ class ByteStream(ABC):
         """
 
     @abstractmethod
-    async def write(self, data: Buffer) -> None:
-        """Send `data`; returns when all of it was accepted. Waits, without limit, while the other side can take no
-        more.
+    async def write(self, *parts: Buffer) -> None:
+        """Send the bytes of all `parts`, as one; returns when all of it was accepted. Waits, without limit, while the
+        other side can take no more. Where several tasks write, each waits its turn: what one call sends is not mixed
+        with another's. Raises `TypeError` for what is no bytes, and what ended the stream.
         """
 
     @abstractmethod

@@ -171,7 +171,7 @@ async def test_dropping_a_buffer_s_content_ends_it_by_the_error() -> None:
     incoming.feed_eof()
     incoming.drop(StreamReset(7, by="local"))
     assert account.used == 0
-    with pytest.raises(StreamReset, match="code 7"):
+    with pytest.raises(StreamReset, match="code 0x7"):
         await incoming.read()
 
 

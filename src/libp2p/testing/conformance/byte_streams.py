@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from ...connection import Stream
 from ...errors import BusyResource, IncompleteRead, MessageTooLarge
 from ...io import ByteStream
-from .tools import ENDED, cancel, ends, is_held, pattern, raises, started
+from .tools import ENDED, HELD, cancel, ends, is_held, pattern, raises, started
 
 AnyStream = TypeVar("AnyStream", bound=ByteStream)
 
@@ -228,11 +228,60 @@ class ByteStreamSuite(Generic[AnyStream]):
 
     async def test_two_readers_at_once_are_refused(self) -> None:
         async with self.pair() as (left, right):
-            reading = await started(right.readexactly(1))
-            with raises(BusyResource):
-                await right.readexactly(1)
-            await left.write(b"x")
-            assert await ends(reading) == b"x"
+            reading = await started(right.readexactly(2))
+            for sent in (b"x", b""):
+                for call in (right.read(1), right.read(0), right.readexactly(1), right.readuntil(b"x"), right.read()):
+                    with raises(BusyResource):
+                        await call
+                await left.write(sent)  # a byte is there the second time, which the first reader has not taken
+                await asyncio.sleep(HELD)
+            await left.write(b"y")
+            assert await ends(reading) == b"xy"
+
+    async def test_parts_are_sent_as_one(self) -> None:
+        async with self.pair() as (left, right):
+            await left.write(b"one ", bytearray(b"two "), memoryview(b"three"))
+            await left.write()
+            assert await ends(right.readexactly(13)) == b"one two three"
+
+    async def test_writers_wait_their_turn(self) -> None:
+        async with self.pair() as (left, right):
+            size = self.max_buffered + 100_000
+            writing = [asyncio.ensure_future(left.write(bytes(size)))]
+            writing += [asyncio.ensure_future(left.write(*[b"%d" % number] * 1000)) for number in range(1, 5)]
+            for task in writing:
+                assert await is_held(task)
+            await cancel(writing[2])
+            got = bytearray()
+            while not got.endswith(b"4" * 1000):
+                got += await ends(right.read(1_000_000), within=30)
+            for task in (*writing[:2], *writing[3:]):
+                await ends(task)
+            assert not any(got[:size])
+            assert bytes(got[size:]).replace(b"2" * 1000, b"") == b"1" * 1000 + b"3" * 1000 + b"4" * 1000
+            last = asyncio.ensure_future(left.write(b"last"))
+            assert await ends(right.readexactly(4)) == b"last"
+            await ends(last)
+
+    async def test_writers_that_wait_hear_of_the_end(self) -> None:
+        async with self.pair() as (left, _):
+            writing = [asyncio.ensure_future(left.write(bytes(self.max_buffered + 100_000))) for _ in range(3)]
+            assert await is_held(writing[-1])
+            left.abort()
+            for task in writing:
+                with raises(*ENDED):
+                    await ends(task)
+
+    async def test_what_is_no_bytes_is_refused(self) -> None:
+        async with self.pair() as (left, right):
+            for wrong in ("hi", 5, True, [1, 2], None):
+                with raises(TypeError) as caught:
+                    await left.write(wrong)  # type: ignore[arg-type]
+                assert "bytes" in str(caught.value)
+                with raises(TypeError):
+                    await left.write(b"good, but", wrong)  # type: ignore[arg-type]
+            await left.write(b"fine")
+            assert await ends(right.readexactly(4)) == b"fine"
 
     async def test_calls_on_a_closed_stream_fail(self) -> None:
         async with self.pair() as (left, _):
