@@ -25,11 +25,9 @@ RAW = 0x55
 """Codec: plain bytes."""
 DAG_PB = 0x70
 """Codec: the nodes of IPFS files and directories."""
-DAG_CBOR = 0x71
 LIBP2P_KEY = 0x72
 """Codec: a peer id, or an IPNS name."""
 
-IDENTITY = 0x00
 SHA2_256 = 0x12
 
 MAX_DIGEST_SIZE = 128

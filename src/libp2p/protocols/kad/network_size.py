@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from math import log2
+from math import exp, factorial, log2
 from statistics import median
 
 from .keys import BITS, Position, common_prefix
@@ -45,6 +45,24 @@ class NetworkSize:
         """The longest prefix whose region should hold `peers` of them at least; None before there is an estimate."""
         servers = self.servers
         return None if servers is None else max(0, int(log2(max(1.0, servers / peers))))
+
+    def sure_distance(self, certainty: float) -> int | None:
+        """A server that is nearer to a key than this is among its `k` nearest, as certain as that; None before there is
+        an estimate.
+
+        How many of N servers are nearer than a part d of the key space is Poisson distributed, with the mean N * d.
+        """
+        servers = self.servers
+        if servers is None:
+            return None
+        low, high = 0.0, float(self._k)
+        for _ in range(40):
+            mean = (low + high) / 2
+            if sum(exp(-mean) * mean**n / factorial(n) for n in range(self._k)) >= certainty:
+                low = mean
+            else:
+                high = mean
+        return min((1 << BITS) - 1, int(low / servers * 2**BITS))
 
     def is_crowded(self, target: Position, positions: Sequence[Position]) -> bool:
         """Whether so many peers as the first `k` of `positions` are nearer to `target` than chance puts them there.

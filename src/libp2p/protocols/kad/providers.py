@@ -5,6 +5,8 @@ Rules:
 - A key is a multihash: CIDs of any version and codec that share it share their providers.
 - Providers are yielded as they are found, each once, by its first answer that names addresses, or at the end without.
 - What we provide is remembered in the record store, and announced again until `stop`.
+- Optimistic: once the size of the network is known, a server that must be among the nearest is told as soon as it has
+  answered, and `provide` returns when three quarters of the nearest know; the rest is told in the background.
 - Where so many peers crowd around a key that it can't be chance (sybils), its whole region is announced to and asked.
 """
 
@@ -12,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from typing import Any
 
 from ...connection import Connection
 from ...errors import Libp2pError, RoutingError
@@ -23,7 +26,7 @@ from ...routing import PeerInfo
 from .keys import peer_position, position
 from .messenger import Answer
 from .node import Node
-from .query import Progress, Query
+from .query import OnAnswer, Progress, Query
 from .store import ProviderRecord
 from .stream_of import stream_of
 from .wire import Message, MessageType
@@ -33,6 +36,9 @@ logger = logging.getLogger(__name__)
 _REGION_PEERS = 20
 """Honest peers that the region asked of a crowded key should hold."""
 
+_CERTAINTY = 0.9
+"""How certain it must be that a server is among the nearest, to be told before the lookup has ended."""
+
 _MAX_FOUND = 10_000
 """Providers that one search yields at most, when it is asked for all."""
 
@@ -40,34 +46,54 @@ _MAX_FOUND = 10_000
 class Providers:
     """What a user does with content."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, spawn: Callable[[Coroutine[Any, Any, Any], str], asyncio.Task[Any] | None]) -> None:
+        """`spawn` runs a coroutine in the background, until the DHT is closed."""
         self._node = node
+        self._spawn = spawn
 
-    async def provide(self, key: bytes, *, progress: Progress | None = None) -> list[PeerId]:
-        """Announce `key` to the nearest peers; to whom it was. Raises `RoutingError` where it was to nobody."""
+    async def provide(self, key: bytes, *, progress: Progress | None = None) -> None:
+        """Announce `key` to the nearest peers; most of them know when this returns. Raises `RoutingError` where nobody
+        could be told.
+        """
         node = self._node
         if not (addrs := node.own_addrs()):
             raise RoutingError("this peer has no address that the network deals in: nobody could find it")
         own = ProviderRecord(key, node.host.id, addrs, node.wall_clock())
         await node.store.set_provided([key], 0.0)
         await node.store.add_provider(own)
-        query, peers = await self.nearest(key, progress)
-        told = await self.announce_all([key], {key: peers}, query)
-        if not told[key]:
-            raise RoutingError(f"none of the {len(peers)} nearest peers was told of {key.hex()}")
+        announcement = _Announcement(self, node, key, progress)
+        task = self._spawn(announcement.run(), "announcing")
+        if task is None:
+            raise RoutingError("the DHT is closed")
+        enough = asyncio.create_task(announcement.enough.wait(), name="DHT: enough told")
+        try:
+            await asyncio.wait([task, enough], return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        finally:
+            enough.cancel()
+        if not announcement.told:
+            raise RoutingError(f"none of the nearest peers was told of {key.hex()}: {announcement.asked} were to be")
         await node.store.set_provided([key], node.wall_clock())
-        return told[key]
 
-    async def nearest(self, key: bytes, progress: Progress | None = None) -> tuple[Query, list[PeerId]]:
+    async def nearest(
+        self, key: bytes, progress: Progress | None = None, on_answer: OnAnswer | None = None
+    ) -> tuple[Query, list[PeerId]]:
         """The peers that should know who provides `key`: the nearest, or its whole region where it is crowded."""
         node = self._node
-        query = await node.lookup(key, progress=progress)
+        query = await node.lookup(key, progress=progress, on_answer=on_answer)
         peers = query.lookup.nearest()
         if node.size.is_crowded(position(key), [peer_position(peer) for peer in peers]):
             bits = node.size.region_bits(_REGION_PEERS)
             query = await node.lookup(key, progress=progress, region=bits)
             peers = list(dict.fromkeys([*query.lookup.answered_within(bits or 0), *query.lookup.nearest()]))
         return query, peers
+
+    async def announce(self, key: bytes, peer: PeerId, query: Query | None) -> bool:
+        """Announce `key` to one peer; whether that worked."""
+        told = await self.announce_all([key], {key: [peer]}, query)
+        return bool(told[key])
 
     async def announce_all(
         self, keys: list[bytes], peers: dict[bytes, list[PeerId]], query: Query | None = None
@@ -125,6 +151,55 @@ class Providers:
             bits = node.size.region_bits(_REGION_PEERS)
             await node.lookup(key, MessageType.GET_PROVIDERS, on_answer=on_answer, progress=progress, region=bits)
         search.finish()
+
+
+class _Announcement:
+    """One key, announced while the lookup for its nearest servers goes on, and behind it."""
+
+    def __init__(self, providers: Providers, node: Node, key: bytes, progress: Progress | None) -> None:
+        self._providers = providers
+        self._node = node
+        self._key = key
+        self._progress = progress
+        self._sure = node.size.sure_distance(_CERTAINTY)
+        self._tasks: dict[PeerId, asyncio.Task[None]] = {}
+        self._wanted = max(1, node.config.lookup.k * 3 // 4)
+        self.told: list[PeerId] = []
+        self.enough = asyncio.Event()
+
+    @property
+    def asked(self) -> int:
+        """Peers that were to be told so far."""
+        return len(self._tasks)
+
+    async def run(self) -> None:
+        """Find the nearest, and tell them."""
+        try:
+            query, peers = await self._providers.nearest(self._key, self._progress, self._answered)
+            for peer in peers:
+                self._tell(peer, query)
+            if self._tasks:
+                await asyncio.wait(self._tasks.values())
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            if self._tasks:
+                await asyncio.wait(self._tasks.values())
+
+    async def _answered(self, peer: PeerId, answer: Answer) -> bool:  # noqa: ARG002 - a query's callback
+        if self._sure is not None and peer_position(peer) ^ position(self._key) < self._sure:
+            self._tell(peer, None)  # it has answered, so it is connected
+        return False
+
+    def _tell(self, peer: PeerId, query: Query | None) -> None:
+        if peer not in self._tasks:
+            self._tasks[peer] = asyncio.create_task(self._tell_one(peer, query), name=f"announcing to {peer.short}")
+
+    async def _tell_one(self, peer: PeerId, query: Query | None) -> None:
+        if await self._providers.announce(self._key, peer, query):
+            self.told.append(peer)
+            if len(self.told) >= self._wanted:
+                self.enough.set()
 
 
 class _Search:

@@ -77,7 +77,7 @@ class KadDht(Service):
             dice or Random(),  # noqa: S311 - chooses keys to look for, no secrets
         )
         self._maintenance = Maintenance(self._node, self._spawn)
-        self._providers = Providers(self._node)
+        self._providers = Providers(self._node, self._spawn)
         self._reprovider = Reprovider(self._node, self._providers)
         self._values = Values(self._node, self._spawn)
         self._serving = False
@@ -171,7 +171,7 @@ class KadDht(Service):
 
     async def provide(self, cid: Cid, *, progress: Progress | None = None) -> None:
         """Announce that we have `cid`, now, and again until `stop_providing`. Raises `RoutingError` where nobody could
-        be told; it is tried again later nonetheless.
+        be told; it is tried again later nonetheless. Most of the nearest servers know when this returns.
         """
         await self._providers.provide(cid.multihash, progress=progress)
 
@@ -271,5 +271,5 @@ class KadDht(Service):
             await asyncio.sleep(interval)
             await work()
 
-    def _spawn(self, work: Coroutine[Any, Any, Any], name: str) -> object:
+    def _spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any] | None:
         return self.spawn(work, name=name)

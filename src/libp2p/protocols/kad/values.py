@@ -25,8 +25,6 @@ from .wire import Message, MessageType, Record
 
 logger = logging.getLogger(__name__)
 
-Spawn = Callable[..., object]
-
 
 class Values:
     """What a user does with values. `spawn` runs a coroutine in the background."""

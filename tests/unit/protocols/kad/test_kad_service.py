@@ -53,7 +53,7 @@ async def test_everybody_finds_everybody(nodes: Nodes) -> None:
 async def test_alone(nodes: Nodes) -> None:
     async with nodes(1) as network:
         dht = network.made[0][1]
-        with pytest.raises(RoutingError, match="none of the 0"):
+        with pytest.raises(RoutingError, match="none of the nearest"):
             await dht.provide(CID)
         with pytest.raises(RoutingError, match="no value"):
             await dht.get_value(b"/v/a")

@@ -197,3 +197,52 @@ def _sybils(target: int, count: int) -> list[Any]:
         if common_prefix(peer_position(key.peer_id), target) >= 7:
             found.append(key)
     return found
+
+
+def test_who_is_sure_to_be_among_the_nearest() -> None:
+    dice = random.Random(9)
+    points = [dice.getrandbits(256) for _ in range(1000)]
+    size = NetworkSize(20)
+    assert size.sure_distance(0.9) is None
+    size._samples.extend([1000.0] * 9)
+    sure = size.sure_distance(0.9)
+    assert sure is not None
+    within = [sum(point ^ target < sure for point in points) for target in (dice.getrandbits(256) for _ in range(300))]
+    assert 12 < sum(within) / len(within) < 17
+    assert sum(count <= 20 for count in within) / len(within) > 0.85
+    assert size.sure_distance(0.5) > sure
+
+
+async def test_those_that_are_sure_are_told_before_the_lookup_ends(nodes: Nodes, config: KadConfig) -> None:
+    settings = replace(config, table=replace(config.table, k=4), lookup=replace(config.lookup, k=4))
+    async with nodes(25, settings) as network:
+        dht = network.made[0][1]
+        dht._node.size._samples.extend([25.0] * 50)
+        sure = dht._node.size.sure_distance(0.9)
+        others = [host.id for host, _ in network.made[1:]]
+
+        def near(cid: Cid) -> int:
+            return sum(peer_position(one) ^ position(cid.multihash) < sure for one in others)
+
+        cid = next(one for n in range(1000) if near(one := Cid.of(b"%d" % n)) == 3)
+        find = dht._providers.nearest
+
+        async def find_slowly(*arguments: Any) -> Any:
+            result = await find(*arguments)
+            await asyncio.sleep(100)
+            return result
+
+        dht._providers.nearest = find_slowly  # type: ignore[method-assign]
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        await dht.provide(cid)
+        assert loop.time() - started < 5
+        assert await holders(network, cid) == set(nearest(others, position(cid.multihash), 3))
+        await asyncio.sleep(110)
+        assert await holders(network, cid) == set(nearest(others, position(cid.multihash), 4))
+
+
+async def holders(network: Any, cid: Cid) -> set[PeerId]:
+    """Who else knows of a provider of `cid`."""
+    key, now = cid.multihash, 1_750_000_000.0
+    return {host.id for host, dht in network.made[1:] if await dht._node.store.providers(key, now)}
