@@ -168,6 +168,10 @@ class LimitExceeded(Libp2pError):
         self.value = value
 
 
+class Gated(Libp2pError):
+    """A rule of ours forbids to talk to a peer, or at an address."""
+
+
 class StageTimeout(Libp2pError, TimeoutError):
     """A stage of a connection's or stream's set-up took longer than its limit, in seconds."""
 

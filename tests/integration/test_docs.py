@@ -82,7 +82,7 @@ CONFIGS: list[type[Any]] = [
     HttpServiceConfig,
     CrawlConfig,
 ]
-COUNTS = ("max_provider_records", "max_registrations", "max_peers")
+COUNTS = ("max_provider_records", "max_registrations", "max_peers", "max_handlers", "max_handlers_per_protocol")
 """Large numbers that are no bytes."""
 
 

@@ -58,8 +58,30 @@ class DialOptions:
     """Whether addresses that failed a moment ago are left alone."""
 
 
+class Holder(Protocol):
+    """Who has a connection, finished or not, that may have to make room for another one."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing goes on that its end would harm."""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it must not be ended for others."""
+
+    def evict(self, error: Exception) -> None:
+        """End it: what it was granted is somebody else's already. Never waits."""
+
+
 class Scope(Protocol):
     """What one inbound connection takes of the limits."""
+
+    @property
+    def upgrade_timeout(self) -> float:
+        """Seconds that the connection may take to be finished, all stages together."""
+
+    def held_by(self, holder: Holder) -> None:
+        """Who has the connection now, and would have to end it. One that nobody holds is never ended for others."""
 
     def identified(self, peer: PeerId) -> None:
         """The handshake has proven who is there: may they come in? Raises `LimitExceeded` and what else refuses."""

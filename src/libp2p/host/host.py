@@ -26,7 +26,7 @@ from ..connection import (
     TransportContext,
 )
 from ..connection.negotiation import expect_agreement, incoming_of
-from ..errors import ConnectionClosed, DialError, Libp2pError, ProtocolNotSupported
+from ..errors import ConnectionClosed, DialError, Libp2pError, LimitExceeded, ProtocolNotSupported
 from ..events import EventBus
 from ..identity import PeerId, PrivateKey
 from ..io import Buffer, HostMemory, MemoryConfig, TaskSupervisor, time_limit
@@ -37,8 +37,9 @@ from ..routing import PeerRouting, is_unrouted
 from ..security.noise import Noise
 from ..security.pnet import PrivateNetwork
 from ..security.tls import Tls
-from ..swarm import Gater, StreamStarted, Swarm, SwarmConfig
+from ..swarm import Gater, HostLimits, StreamStarted, Swarm, SwarmConfig
 from ..swarm.events import ListenAddrAdded, ListenAddrRemoved
+from ..swarm.limits.streams import StreamGrant
 from ..transports.interfaces import Interfaces
 from ..transports.memory import MemoryTransport
 from ..transports.quic import Quic
@@ -193,6 +194,11 @@ class Host:
     def connections(self) -> list[Connection]:
         """All open connections."""
         return self.swarm.connections
+
+    @property
+    def limits(self) -> HostLimits:
+        """What peers may take, who takes it (`explain`), and whose connections are kept (`protect`, `tag`)."""
+        return self.swarm.limits
 
     def connections_to(self, peer: PeerId) -> list[Connection]:
         """The open connections to `peer`."""
@@ -356,9 +362,18 @@ class Host:
     # Inside
 
     def _stream_opened(self, stream: Stream) -> None:
-        self._tasks.spawn(self._serve(stream), name=f"stream {stream.id}")
+        try:
+            grant = self.limits.streams.admit(stream)
+        except LimitExceeded:
+            stream.reset(StreamErrorCode.RESOURCE_LIMIT_EXCEEDED)
+            return
+        task = self._tasks.spawn(self._serve(stream, grant), name=f"stream {stream.id}")
+        if task is None:
+            grant.release()
+        else:
+            task.add_done_callback(lambda _: grant.release())
 
-    async def _serve(self, stream: Stream) -> None:
+    async def _serve(self, stream: Stream, grant: StreamGrant) -> None:
         """Agree on the protocol of a stream that a peer opened, and run the handler for it."""
         try:
             async with time_limit("protocol negotiation", self.config.negotiation_timeout):
@@ -368,6 +383,10 @@ class Host:
             handler = self._handlers.find(stream.protocol)
             if handler is None:
                 raise ProtocolNotSupported([stream.protocol])
+            grant.agreed(stream.protocol)
+        except LimitExceeded:
+            stream.reset(StreamErrorCode.RESOURCE_LIMIT_EXCEEDED)
+            return
         except multistream.Refused as error:
             logger.debug("%r: %s", stream, error)
             await stream.close()  # a reset could overtake our answer

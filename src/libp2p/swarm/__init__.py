@@ -13,7 +13,7 @@ from .events import (
     StreamEnded,
     StreamStarted,
 )
-from .limits import Gater, SwarmConfig
+from .limits import Gater, HostLimits, RuleGater, SwarmConfig
 from .swarm import Swarm
 
 __all__ = [
@@ -21,12 +21,14 @@ __all__ = [
     "ConnectionOpened",
     "DialFailed",
     "Gater",
+    "HostLimits",
     "InboundFailed",
     "ListenAddrAdded",
     "ListenAddrRemoved",
     "ListenerLost",
     "PeerConnected",
     "PeerDisconnected",
+    "RuleGater",
     "StreamEnded",
     "StreamStarted",
     "Swarm",

@@ -4,7 +4,7 @@ Rules:
 - Every connection in the table is finished: secure, muxed, its peer proven.
 - What happens is told by events: see `events.py`.
 - Who may connect is bounded by `SwarmConfig`, and asked of the `Gater`; what is refused is told why in `InboundFailed`
-  or the dialer's error.
+  or the dialer's error. Above the high water those least worth keeping are closed: see `limits/`.
 - A `close` that is cancelled, or fails, has ended everything nevertheless.
 """
 
@@ -17,8 +17,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from weakref import WeakSet
 
-from ..connection import Connection, DialOptions, Direction, Listener, Scope, Stream, Transport, TransportContext
-from ..errors import ConnectionClosed, DialError, Libp2pError, LimitedConnection, LimitExceeded
+from ..connection import (
+    Connection,
+    DialOptions,
+    Direction,
+    Listener,
+    Scope,
+    Stream,
+    StreamErrorCode,
+    Transport,
+    TransportContext,
+)
+from ..errors import ConnectionClosed, DialError, Gated, Libp2pError, LimitedConnection, LimitExceeded
 from ..events import EventBus
 from ..forks import ForkGuard
 from ..identity import PeerId
@@ -35,7 +45,9 @@ from .events import (
     PeerDisconnected,
     StreamEnded,
 )
-from .limits import ConnectionLimits, Gater, SwarmConfig
+from .limits import Gater, HostLimits, SwarmConfig
+from .limits.gater import ask
+from .limits.trim import Candidate, least_worth
 from .listening import Listeners
 from .table import ConnectionTable, Entry
 
@@ -70,7 +82,8 @@ class Swarm:
         self._on_stream = on_stream
         self._config = config or SwarmConfig()
         self._gater = gater or Gater()
-        self._limits = ConnectionLimits(self._config, self._gater)
+        self.limits = HostLimits(self._config, self._gater, context.now, context.memory.account)
+        """What peers may take, and do: see `limits/`."""
         self._table = ConnectionTable(local_peer)
         self._listeners = Listeners(self._transports, self, events)
         self._dialer = Dialer(
@@ -84,6 +97,10 @@ class Swarm:
         self._closing: WeakSet[Connection] = WeakSet()  # by us: they may still be saying goodbye
         self._pruning: dict[PeerId, asyncio.TimerHandle] = {}
         self._farewells: dict[asyncio.Task[None], None] = {}
+        self._trimming: asyncio.TimerHandle | None = None
+        # One of each for all connections:
+        self._protected = lambda peer: bool(self.limits.protections(peer))
+        self._let_go = self._say_goodbye
         self._punching: Counter[PeerId] = Counter()
         self._waiting_for_direct: dict[PeerId, set[asyncio.Future[None]]] = {}
         self._closed = False
@@ -145,7 +162,9 @@ class Swarm:
             if found is not None and peer is not None and all(map(is_relayed, addrs)):
                 return await self._direct_connection(peer)
         if not self._closed:  # else the dialer says so
-            self._limits.check_room()
+            self.limits.connections.check_room()
+            if peer is not None:
+                self._check_peer_dial(peer)
         known = self._peerstore.addrs(peer) if peer is not None else ()
         leads_there = addrs if peer is None and len(addrs) == 1 else ()  # of several one knows not which
         try:
@@ -208,6 +227,9 @@ class Swarm:
         for timer in self._pruning.values():
             timer.cancel()
         self._pruning.clear()
+        if self._trimming is not None:
+            self._trimming.cancel()
+            self._trimming = None
         for connection in (*self.connections, *self._closing):
             connection.abort(_SHUTDOWN)
         for transport in self._transports:
@@ -234,7 +256,7 @@ class Swarm:
         """Whether somebody may begin a handshake."""
         if self._closed:
             raise ConnectionClosed(_SHUTDOWN, by="local")
-        return self._limits.admit(local_addr, remote_addr)
+        return self.limits.connections.admit(local_addr, remote_addr)
 
     def connection_opened(self, connection: Connection, scope: Scope) -> None:
         """Take a new inbound connection, unless a limit forbids it."""
@@ -245,7 +267,7 @@ class Swarm:
             self._add(connection, scope)
         except Libp2pError as error:
             scope.release()
-            connection.abort(str(error))
+            connection.abort(str(error), _code_of(error))
             self.connection_failed(connection.local_addr, connection.remote_addr, error)
 
     def connection_failed(self, local_addr: Multiaddr, remote_addr: Multiaddr, error: Exception) -> None:
@@ -269,10 +291,16 @@ class Swarm:
 
     def _forbidden(self, peer: PeerId | None, addr: Multiaddr) -> Exception | None:
         try:
-            self._gater.check_dial(peer, addr)
+            ask(lambda: self._gater.check_dial(peer, addr))
         except Libp2pError as error:
             return error
         return None
+
+    def _check_peer_dial(self, peer: PeerId) -> None:
+        try:
+            ask(lambda: self._gater.check_peer_dial(peer))
+        except Libp2pError as error:
+            raise DialError(peer, {}, reason=str(error)) from error
 
     def _dialed(self, connection: Connection, addrs: Iterable[Multiaddr], options: DialOptions) -> Connection:
         peer = connection.remote_peer
@@ -280,15 +308,15 @@ class Swarm:
             connection.abort("connected to itself")
             raise DialError(peer, {}, reason="that is this host itself")
         try:
-            scope = self._limits.establish(peer, connection.remote_addr)
+            scope = self.limits.connections.establish(peer, connection.remote_addr)
         except Libp2pError as error:
             connection.abort(str(error))
             raise
         try:
             self._add(connection, scope, addrs, options)
-        except LimitExceeded as error:
+        except Libp2pError as error:
             scope.release()
-            connection.abort(str(error))
+            connection.abort(str(error), _code_of(error))
             raise
         return connection
 
@@ -299,7 +327,10 @@ class Swarm:
         dialed: Iterable[Multiaddr] = (),
         options: DialOptions = DialOptions(),
     ) -> None:
-        """Put a connection in the table. Raises `LimitExceeded`, with nothing done, where the peer store is full."""
+        """Put a connection in the table. Raises `LimitExceeded`, with nothing done, where the peer store is full, and
+        what the gater does.
+        """
+        ask(lambda: self._gater.check_upgraded(connection))
         peer = connection.remote_peer
         self._peerstore.protect(peer, _CONNECTED)
         self._peerstore.add_key(peer, connection.remote_key)
@@ -312,7 +343,10 @@ class Swarm:
             since=self._context.now(),
             on_purpose=options.new_connection,
             dialed=frozenset((*dialed, connection.remote_addr.without_peer())) if is_outbound else frozenset(),
+            protected=self._protected,
+            let_go=self._let_go,
         )
+        scope.held_by(entry)
         is_first = self._table.add(entry)
         self._events.emit(ConnectionOpened(connection))
         if is_first:
@@ -328,6 +362,7 @@ class Swarm:
             on_memory_limit=self._events.emit,
         )
         self._wake(peer)
+        self._trim_later()
 
     def _lost(self, entry: Entry, reason: ConnectionClosed) -> None:
         connection, peer = entry.connection, entry.connection.remote_peer
@@ -355,10 +390,50 @@ class Swarm:
         del self._pruning[peer]
         for duplicate in self._table.duplicates(peer):
             if not duplicate.streams:
-                farewell = asyncio.get_running_loop().create_task(
-                    duplicate.close("there is another connection"), name=f"close a duplicate to {peer}"
-                )
-                self._farewells[farewell] = None
-                farewell.add_done_callback(self._farewells.pop)
+                self._close_soon(duplicate, "there is another connection", 0)
         if self._table.duplicates(peer) or self._table.doubtful(peer):
             self._prune_later(peer)
+
+    # Too many
+
+    def _trim_later(self) -> None:
+        """Above the high water: look a little later which connections to close."""
+        if self._trimming is None and not self._closed and self.limits.connections.established > self._config.high:
+            self._trimming = asyncio.get_running_loop().call_later(self._config.trim_grace, self._trim)
+
+    def _trim(self) -> None:
+        """Close those least worth keeping, down to the low water."""
+        self._trimming = None
+        now, excess = self._context.now(), self.limits.connections.established - self._config.low
+        if self.limits.connections.established > self._config.high:
+            candidates = (self._candidate(entry, now) for entry in self._table.entries if not entry.is_kept)
+            for entry in least_worth(candidates, excess, grace=self._config.trim_grace):
+                self._say_goodbye(entry.connection, "too many connections")
+        self._trim_later()
+
+    def _candidate(self, entry: Entry, now: float) -> Candidate[Entry]:
+        connection = entry.connection
+        return Candidate(
+            entry,
+            value=self.limits.value(connection.remote_peer),
+            has_streams=bool(connection.streams),
+            has_spoken=connection.bytes_read > 0,
+            is_outbound=connection.direction is Direction.OUTBOUND,
+            age=now - entry.since,
+        )
+
+    def _say_goodbye(self, connection: Connection, reason: str) -> None:
+        self._close_soon(connection, reason, StreamErrorCode.RESOURCE_LIMIT_EXCEEDED)
+
+    def _close_soon(self, connection: Connection, reason: str, code: int) -> None:
+        """Close it with a goodbye, in the background."""
+        farewell = asyncio.get_running_loop().create_task(connection.close(reason, code), name=f"close {connection!r}")
+        self._farewells[farewell] = None
+        farewell.add_done_callback(self._farewells.pop)
+
+
+def _code_of(error: Libp2pError) -> int | None:
+    """What a peer is told that is refused by `error`."""
+    if isinstance(error, LimitExceeded):
+        return StreamErrorCode.RESOURCE_LIMIT_EXCEEDED
+    return StreamErrorCode.GATED if isinstance(error, Gated) else None

@@ -11,7 +11,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -24,7 +24,7 @@ K = TypeVar("K")
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """A connection in the table."""
+    """A connection in the table: a `Holder`."""
 
     connection: Connection
     scope: Scope
@@ -34,6 +34,24 @@ class Entry:
     """Whether it was made beside another one that there was."""
     dialed: frozenset[Multiaddr]
     """The addresses that lead to it, as far as they were dialed."""
+    protected: Callable[[PeerId], bool]
+    """Whether a peer's connections must be kept."""
+    let_go: Callable[[Connection, str], None]
+    """Closes a connection, with a goodbye that says why."""
+
+    @property
+    def is_kept(self) -> bool:
+        """See `Holder`."""
+        return self.protected(self.connection.remote_peer)
+
+    @property
+    def is_idle(self) -> bool:
+        """See `Holder`."""
+        return not self.connection.streams and not self.is_kept
+
+    def evict(self, error: Exception) -> None:
+        """See `Holder`."""
+        self.let_go(self.connection, str(error))
 
 
 class ConnectionTable:
@@ -43,6 +61,14 @@ class ConnectionTable:
         self._local_peer = local_peer
         self._by_peer: dict[PeerId, list[Entry]] = {}
         self._by_addr: dict[Multiaddr, list[Entry]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_peer.values()))
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All of them."""
+        return [entry for entries in self._by_peer.values() for entry in entries]
 
     @property
     def connections(self) -> list[Connection]:

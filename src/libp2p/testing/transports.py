@@ -12,6 +12,7 @@ from ..connection import (
     Connection,
     ConnectionUpgrader,
     Direction,
+    Holder,
     Listener,
     RawConnection,
     Role,
@@ -51,11 +52,18 @@ class RawUpgrader:
 class CountedScope:
     """A `Scope` that grants everything, unless told otherwise, and knows what became of it."""
 
+    upgrade_timeout = 3600.0
+
     def __init__(self) -> None:
         self.peer: PeerId | None = None
+        self.holder: Holder | None = None
         self.released = 0
         self.refuse_with: Libp2pError | None = None
         """What `identified` raises."""
+
+    def held_by(self, holder: Holder) -> None:
+        """See `Scope`."""
+        self.holder = holder
 
     def identified(self, peer: PeerId) -> None:
         """See `Scope`."""

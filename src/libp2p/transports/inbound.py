@@ -5,7 +5,8 @@
 
 Rules:
 - `Accept` is asked before anything is spent on a connection.
-- Connections are upgraded side by side, so many at a time; one more is closed at once.
+- Connections are upgraded side by side, so many at a time; one more is closed at once. All stages of one together
+  have one deadline.
 - Each outcome is reported, once. What comes to nothing is aborted, and its scope is released.
 """
 
@@ -16,7 +17,7 @@ from collections.abc import Awaitable, Callable
 
 from ..connection import Accept, ConnectionUpgrader, Direction, RawConnection, Scope
 from ..errors import Libp2pError, LimitExceeded
-from ..io import TaskSupervisor
+from ..io import TaskSupervisor, time_limit
 from ..multiaddr import Multiaddr
 
 logger = logging.getLogger(__name__)
@@ -48,29 +49,31 @@ class InboundUpgrades:
         self._prepare = prepare
         self._suffix = suffix
         self._tasks = TaskSupervisor(f"listener {addr}")
-        self._unfinished: dict[RawConnection, Scope] = {}
+        self._unfinished: dict[RawConnection, _Unfinished] = {}
 
     def take(self, raw: RawConnection) -> None:
         """Somebody has connected. Who is not admitted, or comes beyond the limit, is closed at once."""
         try:
-            if len(self._tasks) >= self._limit:
+            scope = self._accept.admit(*self._addrs(raw))  # which may end another one to make room
+            if len(self._unfinished) >= self._limit:
+                scope.release()
                 raise LimitExceeded("max_pending_inbound", scope=f"listener {raw.local_addr}", value=self._limit)
-            scope = self._accept.admit(*self._addrs(raw))
         except Libp2pError as error:
             raw.abort(error)
             self._accept.connection_failed(*self._addrs(raw), error)
             return
-        if task := self._tasks.spawn(self._run(raw, scope), name=f"upgrade {raw.remote_addr}"):
-            self._unfinished[raw] = scope
-            task.add_done_callback(lambda _: self._unfinished.pop(raw, None))
+        if self._tasks.spawn(self._run(raw, scope), name=f"upgrade {raw.remote_addr}"):
+            self._unfinished[raw] = unfinished = _Unfinished(raw, scope, self._unfinished)
+            scope.held_by(unfinished)
         else:
-            _give_up(raw, scope)
+            scope.release()
+            raw.abort()
 
     def abort(self) -> None:
         """End those that are not finished, at once. Idempotent."""
         self._tasks.abort()
-        for raw, scope in self._unfinished.items():
-            _give_up(raw, scope)
+        for unfinished in list(self._unfinished.values()):
+            unfinished.give_up()
 
     async def close(self) -> None:
         """The same, and wait until nothing of them is left. Idempotent."""
@@ -79,15 +82,18 @@ class InboundUpgrades:
 
     async def _run(self, raw: RawConnection, scope: Scope) -> None:
         try:
-            prepared = raw if self._prepare is None else await self._prepare(raw)
-            connection = await self._upgrader.upgrade(prepared, Direction.INBOUND, scope=scope)
+            async with time_limit("the upgrade of an inbound connection", scope.upgrade_timeout):
+                prepared = raw if self._prepare is None else await self._prepare(raw)
+                connection = await self._upgrader.upgrade(prepared, Direction.INBOUND, scope=scope)
         except Exception as error:
             if not isinstance(error, Libp2pError | OSError):
                 logger.exception("the upgrade of a connection from %s failed", raw.remote_addr)
-            _give_up(raw, scope)
+            self._unfinished.pop(raw, None)
+            scope.release()
+            raw.abort()  # where an upgrade has failed it has aborted it already, with the reason
             self._accept.connection_failed(*self._addrs(raw), error)
         else:
-            del self._unfinished[raw]  # it is no longer ours to end
+            self._unfinished.pop(raw, None)  # it is no longer ours to end
             self._accept.connection_opened(connection, scope)
 
     def _addrs(self, raw: RawConnection) -> tuple[Multiaddr, Multiaddr]:
@@ -96,7 +102,26 @@ class InboundUpgrades:
         return raw.local_addr / self._suffix, raw.remote_addr / self._suffix
 
 
-def _give_up(raw: RawConnection, scope: Scope) -> None:
-    """Nothing comes of `raw`. Where an upgrade has failed it has aborted it already, with the reason."""
-    scope.release()
-    raw.abort()
+class _Unfinished:
+    """One of those in `among`: a `Holder`."""
+
+    __slots__ = ("_among", "_raw", "_scope")
+
+    is_idle = True
+    is_kept = False
+
+    def __init__(self, raw: RawConnection, scope: Scope, among: dict[RawConnection, _Unfinished]) -> None:
+        self._raw = raw
+        self._scope = scope
+        self._among = among
+
+    def evict(self, error: Exception) -> None:
+        """See `Holder`. Its upgrade fails by that, and is reported."""
+        self._among.pop(self._raw, None)
+        self._raw.abort(error)
+
+    def give_up(self) -> None:
+        """Nothing comes of it."""
+        self._among.pop(self._raw, None)
+        self._scope.release()
+        self._raw.abort()

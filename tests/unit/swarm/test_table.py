@@ -195,8 +195,8 @@ async def test_pending_and_established_connections_count(fake: Any) -> None:
     other.release()
     connection = await subject.swarm.connect(subject.peer, [B])
     connection.abort()
-    limits = subject.swarm._limits
-    assert (limits._pending, limits._established, dict(limits._of_peer)) == (0, 0, {})
+    limits = subject.swarm.limits.connections
+    assert (limits.pending, limits.established, dict(limits.of_peer)) == (0, 0, {})
     await subject.swarm.close()
 
 

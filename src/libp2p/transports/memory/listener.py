@@ -8,7 +8,7 @@ from ...connection import Accept, Listener, RawConnection, TransportContext
 from ...multiaddr import Multiaddr
 from ..inbound import InboundUpgrades
 
-MAX_PENDING_INBOUND = 128
+MAX_PENDING_INBOUND = 2048
 """Connections of one listener that may be in the handshake at a time, unless a transport says otherwise."""
 
 

@@ -32,7 +32,7 @@ class QuicConfig:
     far as the connection's `MemoryAccount` has room. It begins with one and a half stream windows."""
     max_datagram_size: int = 1452
     """Bytes of a datagram to which the path is probed; the first ones have 1,280."""
-    max_pending_inbound: int = 512
+    max_pending_inbound: int = 2048
     """Inbound handshakes at a time; more are refused."""
     max_pending_per_ip: int = 128
     """Of these from one IP address (of IPv6 the first 64 bits). More than may come unvalidated, or who forges addresses

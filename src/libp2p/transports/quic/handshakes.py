@@ -15,7 +15,10 @@ from .service import Service
 
 
 class PendingHandshake:
-    """One that a dialer has begun."""
+    """One that a dialer has begun: the `Holder` of its connection."""
+
+    is_idle = True
+    is_kept = False
 
     def __init__(self, scope: Scope, timer: asyncio.TimerHandle | None = None) -> None:
         self.scope = scope
@@ -23,6 +26,13 @@ class PendingHandshake:
         self.service: Service | None = None
         """What the dialer asks for; None until it has said so."""
         self.timer = timer
+        self.driver: Driver | None = None
+        """Who runs it, until it is over."""
+
+    def evict(self, error: Exception) -> None:
+        """See `Holder`."""
+        if self.driver is not None:
+            self.driver.abort(str(error), error)
 
 
 class Handshakes:
@@ -45,12 +55,15 @@ class Handshakes:
     def add(self, driver: Driver, handshake: PendingHandshake) -> None:
         """`driver` runs this handshake."""
         self._by_driver[driver] = handshake
+        handshake.driver = driver
+        handshake.scope.held_by(handshake)
         self._from[network(driver.addr)] += 1
 
     def remove(self, driver: Driver) -> PendingHandshake | None:
         """It is over, or was none."""
         if (handshake := self._by_driver.pop(driver, None)) is None:
             return None
+        handshake.driver = None
         if handshake.timer is not None:
             handshake.timer.cancel()
         self._from -= Counter((network(driver.addr),))

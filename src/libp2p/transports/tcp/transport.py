@@ -32,7 +32,7 @@ class TcpConfig:
     """Seconds for a TCP connection to be made; the upgrade that follows has its own limits."""
     backlog: int = 1024
     """Connections that the system keeps for a listener that has not accepted them yet."""
-    max_pending_inbound: int = 512
+    max_pending_inbound: int = 2048
     """Inbound connections of a listener that may be in the handshake at a time; more are closed at once."""
     reuse_port: bool = True
     """Dial from the listener's port where the system allows it."""

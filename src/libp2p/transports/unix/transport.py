@@ -40,7 +40,7 @@ class UnixConfig:
     """Permissions of a listener's file. Who may write to it may connect; by default that is its owner."""
     backlog: int = 1024
     """Connections that the system keeps for a listener that has not accepted them yet; more are refused."""
-    max_pending_inbound: int = 512
+    max_pending_inbound: int = 2048
     """Inbound connections of a listener that may be in the handshake at a time; more are closed at once."""
 
 

@@ -64,7 +64,7 @@ class WebSocketConfig:
     """Bytes that the head of the peer's HTTP request or response may have."""
     backlog: int = 1024
     """Connections that the system keeps for a listener that has not accepted them yet."""
-    max_pending_inbound: int = 512
+    max_pending_inbound: int = 2048
     """Inbound connections of a listener that may be in the handshake at a time; more are closed at once."""
     trusted_proxies: Sequence[str] = ()
     """Networks ("127.0.0.1/32") of reverse proxies: what connects from there is taken to be from the address that its
