@@ -36,6 +36,7 @@ from libp2p.protocols.kad import (
 )
 from libp2p.protocols.perf import PerfConfig
 from libp2p.protocols.pubsub import GossipSubConfig
+from libp2p.protocols.relay import CircuitConfig, RelayConfig
 from libp2p.protocols.rendezvous import RendezvousConfig
 from libp2p.swarm import SwarmConfig
 from libp2p.swarm.race import DialerConfig
@@ -67,6 +68,8 @@ CONFIGS: list[type[Any]] = [
     RequestsConfig,
     PerfConfig,
     GossipSubConfig,
+    RelayConfig,
+    CircuitConfig,
     CheapConfig,
     KadConfig,
     ServerConfig,
@@ -89,7 +92,7 @@ COUNTS = ("max_provider_records", "max_registrations", "max_peers", "max_handler
 def shown(name: str, value: object) -> str:
     """The default of a setting as the table writes it."""
     if isinstance(value, float):
-        return f"{value:g}" if name == "gossip_factor" else f"{value:g} s"
+        return f"{value:g}" if name in ("gossip_factor", "renew_at") else f"{value:g} s"
     if type(value) is int:
         if name == "mode":
             return oct(value)

@@ -136,6 +136,10 @@ class MuxedStream(Stream):
         self._incoming.on_arrival = taker.arrived
 
     @property
+    def is_diverted(self) -> bool:
+        return self._taker is not None
+
+    @property
     def diverted(self) -> ReceiveBuffer:
         """What has arrived for the taker."""
         return self._incoming

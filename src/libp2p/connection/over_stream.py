@@ -48,6 +48,7 @@ class OverStream(RawConnection):
         self._pushing = False
         self._ended = False  # eof_received was called
         self._closing = False
+        self._eof_sent = False
         self._over = False
         self._told: asyncio.Future[None] = self._loop.create_future()
         stream.divert(self)
@@ -56,7 +57,7 @@ class OverStream(RawConnection):
     # RawConnection
 
     def send(self, buffers: Sequence[Buffer]) -> None:
-        if self._closing or self._over:
+        if self._closing or self._over or self._eof_sent:
             return
         for buffer in buffers:
             data = memoryview(buffer if isinstance(buffer, bytes) else bytes(buffer))
@@ -71,6 +72,13 @@ class OverStream(RawConnection):
         if self._queued > HIGH_WATER and not self._writer_paused:
             self._writer_paused = True
             self._sink.pause_writing()
+
+    def send_eof(self) -> None:
+        """End our direction, behind what was sent; what the peer sends is pushed on. Never waits. Idempotent."""
+        if not (self._eof_sent or self._closing or self._over):
+            self._eof_sent = True
+            if self._writing is None:
+                self._writing = self._loop.create_task(self._write_queue(), name=f"{self!r} writes")
 
     @property
     def unsent(self) -> int:
@@ -148,6 +156,8 @@ class OverStream(RawConnection):
                 if self._writer_paused and self._queued <= LOW_WATER and not self._closing:
                     self._writer_paused = False
                     self._sink.resume_writing()
+            if self._eof_sent:
+                await self._stream.close_write()
         except Libp2pError as error:
             self.abort(error)
         finally:

@@ -70,6 +70,11 @@ class Stream(ByteStream):
     async def readuntil(self, separator: bytes = b"\n", *, limit: int = 65536) -> bytes:
         return await self._incoming.readuntil(separator, limit=limit)
 
+    @property
+    def is_diverted(self) -> bool:
+        """Whether a raw connection has taken the stream over, and ends it."""
+        return False
+
     bytes_written: int = 0
     """Bytes that were sent on the stream, the negotiation of its protocol included."""
 

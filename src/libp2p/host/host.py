@@ -30,7 +30,7 @@ from ..errors import ConnectionClosed, DialError, Libp2pError, LimitExceeded, Pr
 from ..events import EventBus
 from ..identity import PeerId, PrivateKey
 from ..io import Buffer, HostMemory, MemoryConfig, TaskSupervisor, time_limit
-from ..multiaddr import Multiaddr, Resolver
+from ..multiaddr import Multiaddr, Resolver, is_relayed
 from ..muxers.yamux import Yamux
 from ..peerstore import MemoryPeerStore, PeerStore
 from ..routing import PeerRouting, is_unrouted
@@ -132,9 +132,9 @@ class Host:
             gater=gater,
             config=self.config.swarm,
         )
-        self.own_addrs = OwnAddrs(self.id, self.events, lambda: self.swarm.listen_addrs, self.config.addrs)
-        self.events.on(ListenAddrAdded, lambda _: self.own_addrs.refresh())
-        self.events.on(ListenAddrRemoved, lambda _: self.own_addrs.refresh())
+        self.own_addrs = OwnAddrs(self.id, self.events, self._listened, self.config.addrs)
+        self.events.on(ListenAddrAdded, lambda _: self._listening_changed())
+        self.events.on(ListenAddrRemoved, lambda _: self._listening_changed())
         self._routers = Routers(self.peerstore, self.swarm.connect, self.config.routing_timeout)
         self.identify = Identify(self, self.config.identify)
         self.ping = PingService(self, self.config.ping)
@@ -217,8 +217,9 @@ class Host:
             @host.handle("/echo/1.0.0", "/echo/0.9.0")
             async def echo(stream): ...
 
-        The stream's `protocol` says which was agreed on. The stream is closed when the handler returns and reset when
-        it raises. Raises `ValueError` for a protocol that is served already.
+        The stream's `protocol` says which was agreed on. The stream is closed when the handler returns (unless a raw
+        connection has taken it over: `OverStream`) and reset when it raises. Raises `ValueError` for a protocol that is
+        served already.
         """
 
         def add(handler: Handler) -> Handler:
@@ -361,6 +362,14 @@ class Host:
 
     # Inside
 
+    def _listened(self) -> list[Multiaddr]:
+        return [addr for addr in self.swarm.listen_addrs if not is_relayed(addr)]
+
+    def _listening_changed(self) -> None:
+        """Where a relay listens for the host is another matter than where it listens itself."""
+        relayed = [addr for addr in self.swarm.listen_addrs if is_relayed(addr)]
+        self.own_addrs.set(AddrSource.RELAYED, relayed, by="listeners")
+
     def _stream_opened(self, stream: Stream) -> None:
         try:
             grant = self.limits.streams.admit(stream)
@@ -408,7 +417,8 @@ class Host:
     async def _run(self, handler: Handler, stream: Stream) -> None:
         try:
             await handler(stream)
-            await stream.close()
+            if not stream.is_diverted:
+                await stream.close()
         except Libp2pError as error:
             logger.debug("%r: handler ended: %r", stream, error)
             stream.reset()

@@ -14,7 +14,7 @@ from ..connection import Connection, DialOptions, Role, Transport
 from ..errors import DialError, Libp2pError
 from ..identity import PeerId
 from ..io import time_limit
-from ..multiaddr import Multiaddr, Reach, Resolver, ip_of, may_share
+from ..multiaddr import Multiaddr, Reach, Resolver, ip_of, is_relayed, may_share
 from .backoff import Backoff
 from .plan import DialPlan, Obstacle, Origin
 from .race import DialerConfig, Race
@@ -164,7 +164,7 @@ class Dialer:
 
     def _obstacles(self, peer: PeerId | None, options: DialOptions, now: float) -> Obstacle:
         """What speaks at this moment against dialing an address."""
-        own = set(self._own_addrs())
+        own = {addr for addr in self._own_addrs() if not is_relayed(addr)}  # a relay's leads to others, too
         own_ips = {ip for addr in own if (ip := ip_of(addr)) is not None}
 
         def obstacle(addr: Multiaddr, origin: Origin) -> Exception | None:

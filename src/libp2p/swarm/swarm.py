@@ -108,9 +108,17 @@ class Swarm:
         for transport in transports:
             self.add_transport(transport)
 
-    def add_transport(self, transport: Transport) -> None:
-        """Dial and listen by `transport` too, behind those that there are. Raises what `Transport.use` does."""
+    def add_transport(self, transport: Transport) -> Callable[[], None]:
+        """Dial and listen by `transport` too, behind those that there are. Raises what `Transport.use` does. Returns
+        the function that ends this; listeners and connections stay.
+        """
         self._transports.append(transport.use(self._context))
+
+        def remove() -> None:
+            if transport in self._transports:
+                self._transports.remove(transport)
+
+        return remove
 
     # Listening
 

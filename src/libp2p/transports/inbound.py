@@ -54,14 +54,28 @@ class InboundUpgrades:
     def take(self, raw: RawConnection) -> None:
         """Somebody has connected. Who is not admitted, or comes beyond the limit, is closed at once."""
         try:
-            scope = self._accept.admit(*self._addrs(raw))  # which may end another one to make room
-            if len(self._unfinished) >= self._limit:
-                scope.release()
-                raise LimitExceeded("max_pending_inbound", scope=f"listener {raw.local_addr}", value=self._limit)
+            scope = self.admit(*self._addrs(raw))
         except Libp2pError as error:
             raw.abort(error)
-            self._accept.connection_failed(*self._addrs(raw), error)
             return
+        self.begin(raw, scope)
+
+    def admit(self, local_addr: Multiaddr, remote_addr: Multiaddr) -> Scope:
+        """Whether somebody may connect; what is granted is the caller's, until `begin`. Who is refused is reported.
+        Raises `LimitExceeded`, and what `Accept.admit` does.
+        """
+        try:
+            scope = self._accept.admit(local_addr, remote_addr)  # which may end another one to make room
+            if len(self._unfinished) >= self._limit:
+                scope.release()
+                raise LimitExceeded("max_pending_inbound", scope=f"listener {local_addr}", value=self._limit)
+        except Libp2pError as error:
+            self._accept.connection_failed(local_addr, remote_addr, error)
+            raise
+        return scope
+
+    def begin(self, raw: RawConnection, scope: Scope) -> None:
+        """Upgrade `raw`, which `scope` was granted for."""
         if self._tasks.spawn(self._run(raw, scope), name=f"upgrade {raw.remote_addr}"):
             self._unfinished[raw] = unfinished = _Unfinished(raw, scope, self._unfinished)
             scope.held_by(unfinished)

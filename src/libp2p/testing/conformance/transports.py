@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from ...connection import Connection, Direction, Listener, Scope, Transport
-from ...errors import Libp2pError, LimitExceeded, ListenError, PeerIdMismatch
+from ...errors import InvalidInput, Libp2pError, LimitExceeded, ListenError, PeerIdMismatch
 from ...identity import PrivateKey
 from ...multiaddr import Multiaddr
 from ..transports import AcceptAll, CountedScope
@@ -68,6 +68,11 @@ class TransportSuite:
     foreign_addrs: tuple[str, ...] = ("/dns4/example.com/tcp/1", "/unix/a/b", "/ip4/127.0.0.1/udp/1/utp")
     """Addresses that are none of this transport's."""
 
+    second_listen_addr: str | None = None
+    """What to listen on beside a listener of `listen_addr`; None: the same once more."""
+    peer_is_needed: bool = False
+    """Whether an address leads to somebody only where the peer is named."""
+
     async def make(self, key: PrivateKey) -> Transport:
         """A transport of the host that owns `key`."""
         raise NotImplementedError
@@ -113,6 +118,10 @@ class TransportSuite:
 
     async def test_whoever_answers_may_be_learned(self) -> None:
         async with self.listening() as (transport, listener, reports):
+            if self.peer_is_needed:
+                with raises(InvalidInput):
+                    await transport.dial(listener.addrs[0], None)
+                return
             dialed = await ends(transport.dial(listener.addrs[0], None))
             assert dialed.remote_peer == LISTENER.public_key.peer_id
             await _end(dialed, await ends(reports.opened.get()))
@@ -162,9 +171,10 @@ class TransportSuite:
             await _end(dialed, accepted, *second, *third)
 
     async def test_listeners_have_addresses_of_their_own(self) -> None:
-        async with self.listening() as (transport, first, reports):
+        async with self.listening() as (_, first, reports):
+            transport = self.transport
             assert transport.can_listen(Multiaddr(self.listen_addr))
-            second = await transport.listen(Multiaddr(self.listen_addr), reports)
+            second = await transport.listen(Multiaddr(self.second_listen_addr or self.listen_addr), reports)
             assert first.addrs
             assert second.addrs
             assert not set(first.addrs) & set(second.addrs)
@@ -250,7 +260,7 @@ class TransportSuite:
                 await asyncio.wait({dialing})
                 if not dialing.cancelled():
                     await _end(dialing.result())
-            await _end(await ends(transport.dial(listener.addrs[0], None)))
+            await _end(await ends(transport.dial(listener.addrs[0], LISTENER.public_key.peer_id)))
             await asyncio.sleep(0.1)
             while not reports.opened.empty():
                 await _end(reports.opened.get_nowait())

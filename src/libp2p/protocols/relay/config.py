@@ -1,0 +1,61 @@
+"""Settings of relays and of those who use them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RelayConfig:
+    """What a relay does for others."""
+
+    max_reservations: int = 128
+    """Peers for which it takes connections, at a time."""
+    max_reservations_per_ip: int = 8
+    """Of these, peers with one IPv4 address, or in one IPv6 network of 56 bits."""
+    max_reservations_per_prefix: int = 32
+    """Of these, peers in one network: the first 24 bits of IPv4, 48 of IPv6."""
+    reservation_ttl: float = 3600.0
+    """Seconds that a reservation holds, unless it is renewed."""
+    max_circuits: int = 1024
+    """Connections relayed at a time, those being made included."""
+    max_circuits_per_peer: int = 16
+    """Of these, those of one peer, at either end."""
+    circuit_duration: float | None = 120.0
+    """Seconds after which a relayed connection is ended. None: no limit."""
+    circuit_bytes: int | None = 128 * 1024
+    """Bytes in each direction after which it is ended. None: no limit."""
+    peer_burst: int = 30
+    """Requests of each kind that one peer may make at once."""
+    peer_interval: float = 120.0
+    """Seconds after which it may make one more."""
+    ip_burst: int = 60
+    """Requests of each kind from one IPv4 address, or one IPv6 network of 56 bits, at once."""
+    ip_interval: float = 60.0
+    """Seconds after which one more is allowed."""
+    max_requests: int = 256
+    """Requests being answered at a time, in all; the stream of one more is reset."""
+    max_requests_per_peer: int = 16
+    """The same of one peer."""
+    request_timeout: float = 10.0
+    """Seconds that a peer has for its request."""
+    connect_timeout: float = 10.0
+    """Seconds that the peer behind the relay has to take a connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitConfig:
+    """Settings of connections through relays, dialed and listened for."""
+
+    reserve_timeout: float = 10.0
+    """Seconds that a relay has to answer a request for a reservation."""
+    dial_timeout: float = 15.0
+    """Seconds that a relay has to connect us to a peer."""
+    max_pending_inbound: int = 64
+    """Connections through one relay that may be in the handshake at a time; more are refused."""
+    renew_at: float = 0.75
+    """The part of a reservation's time after which it is renewed."""
+    min_pause: float = 1.0
+    """Seconds after a reservation was lost, or refused, until the next attempt; doubled with each that fails."""
+    max_pause: float = 10.0
+    """Seconds between two attempts, at most."""
