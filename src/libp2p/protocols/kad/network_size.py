@@ -65,12 +65,13 @@ class NetworkSize:
         return min((1 << BITS) - 1, int(low / servers * 2**BITS))
 
     def is_crowded(self, target: Position, positions: Sequence[Position]) -> bool:
-        """Whether so many peers as the first `k` of `positions` are nearer to `target` than chance puts them there.
+        """Whether so many peers as the first `k` of `positions` (or three quarters of it, if there are no more) are
+        nearer to `target` than chance puts them there.
 
-        The k-th nearest of honest peers shares log2(N/k) bits with the key, give or take one: three more are no chance
-        (less than one in a million, for k = 20).
+        The n-th nearest of honest peers shares log2(N/n) bits with the key, give or take one: three more are no chance
+        (less than one in a million, for n = 15).
         """
-        servers = self.servers
-        if servers is None or len(positions) < self._k:
+        servers, count = self.servers, min(self._k, len(positions))
+        if servers is None or count < self._k * 3 // 4:
             return False
-        return common_prefix(positions[self._k - 1], target) >= log2(max(1.0, servers / self._k)) + 3
+        return common_prefix(positions[count - 1], target) >= log2(max(1.0, servers / count)) + 3

@@ -198,8 +198,14 @@ class _Announcement:
     async def _tell_one(self, peer: PeerId, query: Query | None) -> None:
         if await self._providers.announce(self._key, peer, query):
             self.told.append(peer)
-            if len(self.told) >= self._wanted:
+            if len(self.told) >= self._wanted and not self._is_crowded():
                 self.enough.set()
+
+    def _is_crowded(self) -> bool:
+        """Whether those told so far are too near to be honest: then their region is to be told first."""
+        target = position(self._key)
+        positions = sorted((peer_position(peer) for peer in self.told), key=lambda point: point ^ target)
+        return self._node.size.is_crowded(target, positions)
 
 
 class _Search:

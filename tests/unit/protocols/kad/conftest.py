@@ -10,10 +10,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from libp2p.errors import InvalidRecord
 from libp2p.host import Host
-from libp2p.identity import PrivateKey
+from libp2p.identity import KeyType, PrivateKey
 from libp2p.peerstore import MemoryPeerStore
 from libp2p.protocols.kad import KadConfig, KadDht, Mode, RecordStore
 from libp2p.security.plaintext import InsecurePlaintext
@@ -49,6 +50,7 @@ class Nodes:
     stack: AsyncExitStack
     made: list[tuple[Host, KadDht]]
     full: bool
+    dice: random.Random
     wall_clock = staticmethod(wall_clock)
 
     def host(
@@ -60,12 +62,17 @@ class Nodes:
         ips = [ip] if isinstance(ip, str) else ip
         node = self.network.node(*ips)
         return Host(
-            key or PrivateKey.generate(),
+            key or self.key(),
             [f"/ip4/{one}/tcp/{4001 + n}" for n, one in enumerate(ips)] if listen else [],
             transports=[node.transport() if self.full else CheapTransport(node)],
             security=[InsecurePlaintext()],
             peerstore=MemoryPeerStore(clock=asyncio.get_running_loop().time),
         )
+
+    def key(self) -> PrivateKey:
+        """A key; the same in each run."""
+        secret = Ed25519PrivateKey.from_private_bytes(self.dice.randbytes(32))
+        return PrivateKey.from_handle(KeyType.ED25519, secret)
 
     async def add(
         self,
@@ -92,7 +99,7 @@ async def _nodes(
     count: int = 0, config: KadConfig = CONFIG, latency: float = 0.01, *, full: bool = False
 ) -> AsyncIterator[Nodes]:
     async with Network(seed=1, link=Link(latency=latency)) as network, AsyncExitStack() as stack:
-        nodes = Nodes(network, stack, [], full)
+        nodes = Nodes(network, stack, [], full, random.Random(1))
         for _ in range(count):
             await nodes.add(config)
         yield nodes

@@ -170,7 +170,7 @@ async def test_sybils_around_a_key_hide_no_provider(nodes: Nodes, config: KadCon
             dht._node.size._samples.extend([20.0] * 50)  # as many lookups would have found
         honest = {host.id for host, _ in network.made}
         cid = max((Cid.of(b"%d" % n) for n in range(50)), key=lambda one: _room(honest, position(one.multihash)))
-        for sybil in _sybils(position(cid.multihash), 8):
+        for sybil in _sybils(network.key, position(cid.multihash), 8):
             await network.add(settings, key=sybil)
         forgetful = [dht for host, dht in network.made if host.id not in honest]
         for dht in forgetful:
@@ -189,11 +189,11 @@ def _room(peers: set[PeerId], target: int) -> int:
     return min(peer_position(one) ^ target for one in peers)
 
 
-def _sybils(target: int, count: int) -> list[Any]:
+def _sybils(make: Callable[[], PrivateKey], target: int, count: int) -> list[PrivateKey]:
     """Keys of peers that are nearer to `target` than chance puts them."""
-    found: list[Any] = []
+    found: list[PrivateKey] = []
     while len(found) < count:
-        key = PrivateKey.generate()
+        key = make()
         if common_prefix(peer_position(key.peer_id), target) >= 7:
             found.append(key)
     return found
