@@ -30,7 +30,7 @@ class _Listener:
 
     __slots__ = ("_bus", "active", "callback", "types")
 
-    def __init__(self, bus: EventBus, types: tuple[type, ...], callback: Callable[[Any], None]) -> None:
+    def __init__(self, bus: EventBus, types: tuple[type, ...], callback: Callable[[Any], object]) -> None:
         self._bus = bus
         self.types = types
         self.callback = callback
@@ -65,7 +65,7 @@ class EventBus:
                 except Exception:
                     logger.exception("a subscriber failed on %r", event)
 
-    def on(self, event_type: type[E], callback: Callable[[E], None]) -> Callable[[], None]:
+    def on(self, event_type: type[E], callback: Callable[[E], object]) -> Callable[[], None]:
         """Call `callback` with every event of `event_type`, within `emit`. Returns the function that ends this
         (idempotent; no call comes after it). On a closed bus nothing is ever called.
         """
@@ -130,7 +130,7 @@ class EventBus:
         self._listeners.clear()
         self._routes.clear()
 
-    def _add(self, types: tuple[type, ...], callback: Callable[[Any], None]) -> Callable[[], None]:
+    def _add(self, types: tuple[type, ...], callback: Callable[[Any], object]) -> Callable[[], None]:
         listener = _Listener(self, types, callback)
         if not self._closed:
             self._listeners[listener] = None

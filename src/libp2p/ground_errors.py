@@ -5,9 +5,16 @@ Everybody else takes them from `libp2p.errors`, which draws the whole tree.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+E = TypeVar("E", bound=Exception)
+
 
 class Libp2pError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package. They can be copied, and pickled for another process."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _again, (type(self), self.args), self.__dict__
 
 
 class InvalidInput(Libp2pError, ValueError):
@@ -40,3 +47,10 @@ class InvalidRecord(InvalidInput):
 
 class ResolveError(Libp2pError):
     """A name could not be resolved, or led to more records or deeper than the limits allow."""
+
+
+def _again(kind: type[E], args: tuple[object, ...]) -> E:
+    """An error with these `args`, which its `__init__` has made of others."""
+    error = kind.__new__(kind)
+    error.args = args
+    return error

@@ -14,7 +14,7 @@ import pytest
 from libp2p.discovery import BootstrapConfig, MdnsConfig
 from libp2p.discovery.http import HttpRoutingConfig
 from libp2p.discovery.http.server import HttpServiceConfig
-from libp2p.host import HostConfig
+from libp2p.host import HostConfig, RedialBackoff
 from libp2p.host.addrs import AddrsConfig
 from libp2p.host.identify import IdentifyConfig
 from libp2p.host.ping import PingConfig
@@ -66,6 +66,7 @@ CONFIGS: list[type[Any]] = [
     IdentifyConfig,
     PingConfig,
     RequestsConfig,
+    RedialBackoff,
     PerfConfig,
     GossipSubConfig,
     RelayConfig,
@@ -92,7 +93,7 @@ COUNTS = ("max_provider_records", "max_registrations", "max_peers", "max_handler
 def shown(name: str, value: object) -> str:
     """The default of a setting as the table writes it."""
     if isinstance(value, float):
-        return f"{value:g}" if name in ("gossip_factor", "renew_at") else f"{value:g} s"
+        return f"{value:g}" if name in ("gossip_factor", "factor", "jitter", "renew_at") else f"{value:g} s"
     if type(value) is int:
         if name == "mode":
             return oct(value)

@@ -34,9 +34,18 @@ Handler: TypeAlias = Callable[[Stream], Awaitable[None]]
 Match: TypeAlias = Callable[[str], bool]
 """Whether a protocol id is served (libp2p/specs connections: a "match function")."""
 
-Target: TypeAlias = PeerId | Multiaddr | str | Connection
-"""Whom to talk to: a peer whose addresses the peer store knows, an address (with the /p2p of who must be there, or
-without, for whoever is there), either of them as text, or a connection."""
+Target: TypeAlias = PeerId | Multiaddr | str | Sequence[Multiaddr | str] | Connection
+"""Whom to talk to:
+
+- a peer id: the peer, at the addresses that the peer store has, or that routers find
+- an address: the peer that its /p2p names, else whoever is there
+- several addresses of one peer, all tried side by side; it is enough that one of them names the peer
+- either of these as text
+- a connection: that one, and no other
+
+An open connection to the peer is used whichever way it was made: asked for a TCP address one may get the QUIC
+connection that there is. Of several a direct one is taken before a relayed one, and both sides take the same one.
+"""
 
 
 class ServiceHost(Protocol):

@@ -48,6 +48,8 @@ class DialOptions:
     """Our part in the handshakes: the responder's where both sides dial, and the peer begins."""
     local_port: LocalPort = LocalPort.SHARED
     """Which port the dial comes from."""
+    dial: bool = True
+    """Whether to dial where there is no connection."""
     allow_limited: bool = True
     """Whether a limited (relayed) connection that there is will do."""
     new_connection: bool = False

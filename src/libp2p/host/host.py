@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from weakref import WeakSet
 
 from .. import multistream
 from ..connection import (
@@ -25,19 +27,19 @@ from ..connection import (
     Transport,
     TransportContext,
 )
-from ..connection.negotiation import expect_agreement, incoming_of
-from ..errors import ConnectionClosed, DialError, Libp2pError, LimitExceeded, ProtocolNotSupported
+from ..connection.negotiation import incoming_of
+from ..errors import InvalidInput, Libp2pError, LimitExceeded, LocalProtocolError, ProtocolNotSupported
 from ..events import EventBus
 from ..identity import PeerId, PrivateKey
-from ..io import Buffer, HostMemory, MemoryConfig, TaskSupervisor, time_limit
+from ..io import Buffer, HostMemory, TaskSupervisor, all_of, time_limit
 from ..multiaddr import Multiaddr, Resolver, is_relayed
 from ..muxers.yamux import Yamux
 from ..peerstore import MemoryPeerStore, PeerStore
-from ..routing import PeerRouting, is_unrouted
+from ..routing import PeerRouting
 from ..security.noise import Noise
 from ..security.pnet import PrivateNetwork
 from ..security.tls import Tls
-from ..swarm import Gater, HostLimits, StreamStarted, Swarm, SwarmConfig
+from ..swarm import Gater, HostLimits, StreamStarted, Swarm
 from ..swarm.events import ListenAddrAdded, ListenAddrRemoved
 from ..swarm.limits.streams import StreamGrant
 from ..transports.interfaces import Interfaces
@@ -46,45 +48,44 @@ from ..transports.quic import Quic
 from ..transports.tcp import Tcp
 from ..transports.unix import Unix
 from ..transports.websocket import WebSocket
-from ..upgrader import Upgrader, UpgraderConfig
-from .addrs import AddrsConfig, AddrSource, OwnAddrs
+from ..upgrader import Upgrader
+from .addrs import AddrSource, OwnAddrs
+from .config import HostConfig
 from .events import ProtocolsChanged
 from .handlers import HandlerTable
-from .identify import Identify, IdentifyConfig
-from .ping import PingConfig, PingService
-from .requests import Call, Requests, RequestsConfig, Responder
+from .identify import Identify
+from .keeping import Kept, RedialBackoff
+from .opening import Opening
+from .ping import PingService
+from .requests import Call, Requests, Responder
 from .routing import Routers
+from .targets import check_addrs, check_key, check_peer, whom
 
 logger = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Responder)
 
 
-@dataclass(frozen=True, slots=True)
-class HostConfig:
-    """Settings of a host, each part with its own."""
-
-    negotiation_timeout: float = 10.0
-    """Seconds for agreeing on the protocol of a stream. An open stream has no time limit."""
-    routing_timeout: float = 60.0
-    """Seconds for finding a peer through routers, and connecting to it."""
-    upgrader: UpgraderConfig = field(default_factory=UpgraderConfig)
-    addrs: AddrsConfig = field(default_factory=AddrsConfig)
-    swarm: SwarmConfig = field(default_factory=SwarmConfig)
-    memory: MemoryConfig = field(default_factory=MemoryConfig)
-    identify: IdentifyConfig = field(default_factory=IdentifyConfig)
-    ping: PingConfig = field(default_factory=PingConfig)
-    requests: RequestsConfig = field(default_factory=RequestsConfig)
-
-
 class Host:
     """A libp2p node. An async context manager: it listens when entered; everything it started is gone at the end.
+    Where a block does not fit, such as in a notebook, `start` and `close` do the same.
 
     `key` is its identity (None: a fresh Ed25519 key); `listen_addrs` are where it listens. `transports`, `security` and
     `muxers` are used in their order, best first; by default QUIC (which brings its own security and muxer), TCP,
     WebSocket, Unix and memory; Noise and TLS; yamux. An empty sequence of transports means none. With a
     `private_network` it talks to nobody outside, not by QUIC either; a transport that can't be confined to it raises
     `ValueError`.
+
+    What a host has, besides the methods below:
+
+        key, id      its private key, and its peer id, which is made of it
+        events       what happens: `host.events.on(PeerConnected, callback)`, `.subscribe(...)`, `.expect(...)`
+        peerstore    what is known of peers: addresses, keys, protocols
+        ping         `await host.ping.ping(peer)`: the round-trip time
+        identify     who peers say they are
+        own_addrs    the host's addresses, and how each is known
+        swarm        transports, listeners and connections, for who builds services
+        config       its settings, a `HostConfig`
     """
 
     def __init__(
@@ -101,14 +102,19 @@ class Host:
         gater: Gater | None = None,
         config: HostConfig | None = None,
     ) -> None:
+        check_key(key)
+        self._listen_on = check_addrs(listen_addrs)
         self.key = key or PrivateKey.generate()
         self.id = self.key.public_key.peer_id
         self.config = config or HostConfig()
         self.peerstore = peerstore if peerstore is not None else MemoryPeerStore()
         self.events = EventBus()
-        self._listen_on = [Multiaddr(addr) for addr in listen_addrs]
         self._handlers = HandlerTable()
         self._tasks = TaskSupervisor(f"host {self.id}")
+        self._serving = TaskSupervisor(f"host {self.id}")
+        self._started = False
+        self._draining = False
+        self._kept: WeakSet[Kept] = WeakSet()
         memory = HostMemory(self.config.memory)
         upgrader = Upgrader(
             self.key,
@@ -136,11 +142,26 @@ class Host:
         self.events.on(ListenAddrAdded, lambda _: self._listening_changed())
         self.events.on(ListenAddrRemoved, lambda _: self._listening_changed())
         self._routers = Routers(self.peerstore, self.swarm.connect, self.config.routing_timeout)
+        self._opening = Opening(self.id, self.swarm, self._routers, negotiation_timeout=self.config.negotiation_timeout)
         self.identify = Identify(self, self.config.identify)
         self.ping = PingService(self, self.config.ping)
         self._services: tuple[Service, ...] = (self.identify, self.ping)
 
     async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def start(self) -> Self:
+        """What entering `async with` does: begin to listen. Who calls it calls `close` in the end. Raises
+        `ListenError`, with nothing left behind, and `LocalProtocolError` for one that was started before.
+        """
+        if self._started:
+            raise LocalProtocolError("this host was started before: make another one")
+        self._started = True
         self._interfaces.on_change = self.swarm.machine_changed
         try:
             for service in self._services:
@@ -152,17 +173,19 @@ class Host:
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
+    async def close(self, grace: float = 0) -> None:
         """Stop listening, end handlers and background work, close all connections. Idempotent. Cancelled, or where
         something of it fails, everything has ended nevertheless.
+
+        With `grace` handlers and requests that are at work have so many seconds to finish first; meanwhile peers open
+        no more streams (they get `StreamErrorCode.SHUTDOWN`) and make no more requests.
         """
         try:
+            if grace > 0:
+                await self._drain(grace)
+            self._serving.abort()  # at once with the tasks
             await self._tasks.close()
+            await self._serving.close()
             if "_requests" in self.__dict__:
                 await self._requests.close()
             for service in reversed(self._services):
@@ -170,11 +193,23 @@ class Host:
             await self.swarm.close()
         finally:
             self._tasks.abort()
+            self._serving.abort()
             for service in self._services:
                 service.abort()
             self.swarm.abort()
             self._interfaces.close()
             self.events.close()
+
+    async def _drain(self, grace: float) -> None:
+        self._draining = True
+        for kept in self._kept:
+            kept.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self.swarm.stop_accepting()
+                if "_requests" in self.__dict__:
+                    await self._requests.drain()
+                await self._serving.ended()
 
     # Who and where
 
@@ -200,8 +235,16 @@ class Host:
         """What peers may take, who takes it (`explain`), and whose connections are kept (`protect`, `tag`)."""
         return self.swarm.limits
 
+    @property
+    def peers(self) -> dict[PeerId, list[Connection]]:
+        """The peers that the host is connected to, with the connections to each, the oldest first. A copy, of this
+        moment: `PeerConnected` and `PeerDisconnected` tell of changes.
+        """
+        return self.swarm.peers
+
     def connections_to(self, peer: PeerId) -> list[Connection]:
-        """The open connections to `peer`."""
+        """The open connections to `peer`, the oldest first. Raises `TypeError` for what is no `PeerId`."""
+        check_peer(peer)
         return self.swarm.connections_to(peer)
 
     # Serving
@@ -246,28 +289,57 @@ class Host:
 
     # Talking
 
-    async def connect(self, target: Target) -> Connection:
-        """An open connection to `target`: one that there is, else a new one. Where a peer is named to whom no known
-        address leads, the routers are asked. Raises `DialError`, `LimitExceeded`, and `InvalidMultiaddr` or
-        `InvalidPeerId` for malformed text.
+    async def connect(self, target: Target, *, dial: bool = True) -> Connection:
+        """An open connection to `target`: one that there is, else, with `dial`, a new one. `Target` says what it may
+        be, and which connection is chosen. Where a peer is named to whom no known address leads, the routers are asked.
+
+        Raises `DialError`, `LimitExceeded`, `InvalidMultiaddr` or `InvalidPeerId` for malformed text, `InvalidInput`
+        for addresses of several peers, and `TypeError` for what is no target.
         """
-        return await self._connect(target, DialOptions())
+        return await self._opening.connect(target, DialOptions(dial=dial))
 
-    async def _connect(self, target: Target, options: DialOptions) -> Connection:
-        self.swarm.check_process()
+    async def disconnect(self, peer: PeerId, reason: str = "closed by the application") -> None:
+        """Close all connections to `peer`, with a goodbye. Does nothing where there is none. Peers may come back: who
+        must not is refused by a `Gater`; and one that is kept (`keep`) is dialed again.
+        """
+        await all_of(*(connection.close(reason) for connection in self.connections_to(peer)))
+
+    def keep(self, target: Target, *, backoff: RedialBackoff | None = None) -> Kept:
+        """Stay connected to `target`, a peer or addresses that name one: dialed now, and again whenever the connection
+        is lost, for ever, with pauses by `backoff` (`HostConfig.redial` by default).
+
+            kept = host.keep("/ip4/192.0.2.7/tcp/4001/p2p/12D3Koo...")
+            async for connection in kept: ...  # the first one, and each after that
+
+        `kept.close()` ends it; the connection stays. Raises `InvalidInput` where the target names no peer,
+        `LimitExceeded` where the peer store can protect no more peers, and what `connect` raises for what is no target.
+        """
+        addrs: list[Multiaddr]
         if isinstance(target, Connection):
-            return target
-        peer, addrs = _whom(target)
-        try:
-            return await self.swarm.connect(peer, addrs, options)
-        except DialError as error:
-            if peer is None or addrs or peer == self.id or not self._routers or is_unrouted():
-                raise
-            return await self._routers.connect(peer, error)
+            peer, addrs = target.remote_peer, []
+        else:
+            named, addrs = whom(target)
+            if named is None:
+                raise InvalidInput("to keep a connection takes a peer: addresses that end in /p2p/...")
+            peer = named
+        kept = Kept(
+            peer,
+            addrs,
+            dial=self._opening.dial,
+            peerstore=self.peerstore,
+            limits=self.limits,
+            backoff=backoff or self.config.redial,
+            dice=random.random,
+        )
+        self._kept.add(kept)
+        kept.run_in(self.spawn(kept.run(), name=f"keep {peer.short}"))
+        return kept
 
-    async def new_stream(self, target: Target, *protocols: str, allow_limited: bool = False) -> Stream:
+    async def new_stream(
+        self, target: Target, *protocols: str, allow_limited: bool = False, dial: bool = True
+    ) -> Stream:
         """Open a stream to `target` and offer it `protocols`, the best first; the peer takes the first that it
-        supports.
+        supports. Without `dial` a connection must be there already: see `connect`.
 
         One protocol is offered optimistically: the stream is there at once, data can follow the offer, and a peer that
         declines makes reading (and `stream.agreed()`) raise `ProtocolNotSupported`. With several the peer's choice is
@@ -279,22 +351,7 @@ class Host:
         Raises what `connect` raises, `LimitedConnection`, `ProtocolNotSupported`, `ConnectionClosed`, `StreamReset`,
         `LimitExceeded` and `StageTimeout`.
         """
-        if not protocols:
-            raise ValueError("a stream needs at least one protocol to offer")
-        stream = await self._open(target, DialOptions(allow_limited=allow_limited))
-        peer = stream.connection.remote_peer
-        try:
-            if len(protocols) == 1:
-                offer = multistream.Offer(incoming_of(stream), protocols[0], peer=peer)
-                stream.protocol = protocols[0]
-                await stream.write(offer.message)
-                expect_agreement(stream, offer.agreement)
-            else:
-                async with time_limit("protocol negotiation", self.config.negotiation_timeout):
-                    stream.protocol = await multistream.select(incoming_of(stream), stream.write, protocols, peer=peer)
-        except BaseException:
-            stream.reset(StreamErrorCode.PROTOCOL_NEGOTIATION_FAILED)
-            raise
+        stream = await self._opening.new_stream(target, protocols, DialOptions(allow_limited=allow_limited, dial=dial))
         self.events.emit(StreamStarted(stream))
         return stream
 
@@ -350,16 +407,6 @@ class Host:
     def _requests(self) -> Requests:
         return Requests(self, self.config.requests)
 
-    async def _open(self, target: Target, options: DialOptions) -> Stream:
-        connection = await self._connect(target, options)
-        try:
-            return await connection.open_stream()
-        except ConnectionClosed:
-            if connection is target:
-                raise
-        # The connection that there was ended at this very moment: make a new one.
-        return await (await self._connect(target, options)).open_stream()
-
     # Inside
 
     def _listened(self) -> list[Multiaddr]:
@@ -371,12 +418,15 @@ class Host:
         self.own_addrs.set(AddrSource.RELAYED, relayed, by="listeners")
 
     def _stream_opened(self, stream: Stream) -> None:
+        if self._draining:
+            stream.reset(StreamErrorCode.SHUTDOWN)
+            return
         try:
             grant = self.limits.streams.admit(stream)
         except LimitExceeded:
             stream.reset(StreamErrorCode.RESOURCE_LIMIT_EXCEEDED)
             return
-        task = self._tasks.spawn(self._serve(stream, grant), name=f"stream {stream.id}")
+        task = self._serving.spawn(self._serve(stream, grant), name=f"stream {stream.id}")
         if task is None:
             grant.release()
         else:
@@ -436,16 +486,3 @@ class Host:
 def _default_transports(private_network: PrivateNetwork | None) -> Sequence[Transport]:
     private = (Tcp(), WebSocket(), Unix(), MemoryTransport())
     return private if private_network is not None else (Quic(), *private)
-
-
-def _whom(target: PeerId | Multiaddr | str) -> tuple[PeerId | None, list[Multiaddr]]:
-    """The peer and the addresses that a target names."""
-    if isinstance(target, str):
-        target = Multiaddr(target) if target.startswith("/") else PeerId.from_string(target)
-    if isinstance(target, PeerId):
-        return target, []
-    text = target.peer_id_text
-    if text is None:
-        return None, [target]
-    bare = target.without_peer()
-    return PeerId.from_string(text), [bare] if len(bare) else []

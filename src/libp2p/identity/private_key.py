@@ -19,7 +19,10 @@ class PrivateKey:
     __slots__ = ("_algorithm", "_handle", "_public", "_type")
 
     def __init__(self, key_type: KeyType, raw: bytes) -> None:
-        """Take a key's bytes in the format of its type. Raises `InvalidKey`."""
+        """Take a key's bytes in the format of its type. Raises `InvalidKey`, and `TypeError` for text."""
+        given: object = raw
+        if isinstance(given, str):
+            raise TypeError("a key is made of bytes, not of text: of hex digits by bytes.fromhex(digits)")
         self._set(key_type, algorithm_for(key_type).load_private(bytes(raw)))
 
     def _set(self, key_type: KeyType, handle: Any) -> None:

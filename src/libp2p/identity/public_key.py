@@ -127,6 +127,9 @@ class PeerId:
             self._text = multibase.b58encode(self._multihash)
         return self._text
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return PeerId, (self._multihash,)
+
     def __repr__(self) -> str:
         return f"PeerId({str(self)!r})"
 
@@ -190,6 +193,9 @@ class PublicKey:
     def verify(self, data: bytes, signature: bytes) -> bool:
         """Whether `signature` is this key's signature of `data`. A malformed signature is just a wrong one."""
         return self._algorithm.verify(self._handle, data, signature)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return PublicKey, (self._type, self._raw)
 
     def __repr__(self) -> str:
         return f"<PublicKey {self._type.name} of {self.peer_id}>"

@@ -51,6 +51,12 @@ class TaskSupervisor:
                 task.cancel()
         return tasks
 
+    async def ended(self) -> None:
+        """Wait until no task runs, those that start meanwhile included. None is cancelled by this."""
+        current = asyncio.current_task()
+        while tasks := [task for task in self._tasks if task is not current]:
+            await asyncio.wait(tasks)
+
     async def close(self) -> None:
         """Cancel all tasks and wait until they have ended. Where this is cancelled they have been cancelled too."""
         while tasks := self.abort():

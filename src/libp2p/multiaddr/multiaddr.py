@@ -58,6 +58,9 @@ class Component:
         except InvalidInput as error:
             raise InvalidMultiaddr(f"{_shorten(value)} is no value of /{name}: {error}") from error
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _component, (self.protocol.name, self.raw)
+
     @classmethod
     def from_raw(cls, protocol: Protocol, raw: bytes) -> Component:
         """The component of `protocol` whose value in bytes is `raw`. Raises `InvalidMultiaddr`."""
@@ -355,3 +358,8 @@ def _read_component(binary: bytes, offset: int) -> tuple[Component, int]:
             f"the value of /{protocol.name} is cut short: {len(binary) - offset} of {length} bytes are there"
         )
     return Component.from_raw(protocol, binary[offset:end]), end
+
+
+def _component(name: str, raw: bytes) -> Component:
+    """What `pickle` and `copy` call: protocols hold functions, which are found again by their names."""
+    return Component.from_raw(protocol_named(name), raw)

@@ -136,7 +136,16 @@ class Swarm:
         """Close a listener; the connections made through it stay."""
         await self._listeners.stop(listener)
 
+    async def stop_accepting(self) -> None:
+        """Listen no more, on any address; the connections that there are stay."""
+        await self._listeners.close()
+
     # Connections
+
+    @property
+    def peers(self) -> dict[PeerId, list[Connection]]:
+        """The connected peers, with the connections to each, the oldest first."""
+        return self._table.peers
 
     @property
     def connections(self) -> list[Connection]:
@@ -169,6 +178,8 @@ class Swarm:
                 return found
             if found is not None and peer is not None and all(map(is_relayed, addrs)):
                 return await self._direct_connection(peer)
+        if not options.dial:
+            raise DialError(peer, {}, reason="there is no connection, and none was to be made")
         if not self._closed:  # else the dialer says so
             self.limits.connections.check_room()
             if peer is not None:

@@ -75,6 +75,11 @@ class ConnectionTable:
         """All of them."""
         return [entry.connection for entries in self._by_peer.values() for entry in entries]
 
+    @property
+    def peers(self) -> dict[PeerId, list[Connection]]:
+        """All of them, by their peers."""
+        return {peer: [entry.connection for entry in entries] for peer, entries in self._by_peer.items()}
+
     def to(self, peer: PeerId) -> list[Connection]:
         """Those to `peer`, the oldest first."""
         return [entry.connection for entry in self._by_peer.get(peer, ())]

@@ -16,6 +16,11 @@ class PeerIdentified:
     connection: Connection
     info: IdentifyInfo
 
+    @property
+    def peer(self) -> PeerId:
+        """Who has answered."""
+        return self.connection.remote_peer
+
 
 @dataclass(frozen=True, slots=True)
 class IdentifyFailed:

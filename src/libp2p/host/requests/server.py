@@ -13,11 +13,13 @@ import asyncio
 import inspect
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import TypeAlias, cast
 
 from ...connection import Stream
 from ...errors import IncompleteRead, InvalidInput, Libp2pError, LocalProtocolError, RemoteProtocolError, RequestFailed
 from ...identity import PeerId
+from ...io import all_of
 from .client import CHUNK
 from .outbox import Outbox
 from .wire import (
@@ -110,6 +112,18 @@ class Server:
         self._is_streaming = is_streaming(responder)
         self._limit = limit
         self._max_calls = max_calls
+        self._draining = False
+        self._shared: set[_Calls] = set()
+
+    async def drain(self) -> None:
+        """Take no more calls on the streams that are shared; return when those at work have been answered."""
+        self._draining = True
+        await all_of(*(calls.drain() for calls in self._shared))
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether no more calls are taken."""
+        return self._draining
 
     @property
     def is_streaming(self) -> bool:
@@ -132,7 +146,12 @@ class Server:
             if first.kind == OPEN:
                 await _Exchange(self, stream, parser).run(first, list(frames))
             else:
-                await _Calls(self, stream, parser, self._max_calls).run(first, list(frames))
+                calls = _Calls(self, stream, parser, self._max_calls)
+                self._shared.add(calls)
+                try:
+                    await calls.run(first, list(frames))
+                finally:
+                    self._shared.discard(calls)
             return
 
     async def answer(self, request: Request) -> bytes:
@@ -195,6 +214,14 @@ class _Calls:
                 task.cancel()
             await asyncio.wait(tasks)
 
+    async def drain(self) -> None:
+        """Wait until the calls at work have been answered, then end our side: the client ends its own by that."""
+        while self._running:
+            await asyncio.wait(self._running.values())
+        with suppress(Libp2pError):  # it is gone: nobody waits for answers
+            await self._outbox.flushed()
+            await self._stream.close_write()
+
     def _sending_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
             self._stream.reset()  # nobody hears the answers: the reader ends by it
@@ -206,6 +233,9 @@ class _Calls:
             return
         if frame.kind != REQUEST:
             raise RemoteProtocolError(f"a frame of kind {frame.kind} among requests")
+        if self._server.is_draining:
+            self._outbox.put(encode_frame(frame.call, ERROR, encode_error("Shutdown", "the host is shutting down")))
+            return
         if frame.call in self._running:
             raise RemoteProtocolError(f"call {frame.call} begins twice")
         await self._room()

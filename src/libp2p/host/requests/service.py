@@ -23,7 +23,7 @@ from weakref import WeakKeyDictionary
 
 from ...connection import Connection, Service, ServiceHost, Target
 from ...identity import PeerId
-from ...io import Buffer, time_limit
+from ...io import Buffer, all_of, time_limit
 from .client import Call, SharedStream
 from .server import Responder, Server
 from .wire import PREFIX
@@ -52,8 +52,15 @@ class Requests(Service):
         super().__init__(host)
         self._config = config or RequestsConfig()
         self._kept: WeakKeyDictionary[Connection, dict[str, _Kept]] = WeakKeyDictionary()
+        self._servers: list[Server] = []
 
     # Serving
+
+    async def drain(self) -> None:
+        """Take no more calls; return when those at work have been answered. Calls of many messages, and plain ones, are
+        streams of their own, which the host waits for.
+        """
+        await all_of(*(server.drain() for server in self._servers))
 
     def respond(self, protocol: str, *, limit: int | None = None, max_calls: int | None = None) -> Callable[[R], R]:
         """Answer the requests of `protocol`, of at most `limit` bytes each, with the function that this decorates.
@@ -68,6 +75,7 @@ class Requests(Service):
                 limit=self._config.limit if limit is None else limit,
                 max_calls=self._config.max_calls if max_calls is None else max_calls,
             )
+            self._servers.append(server)
             self.serve([PREFIX + protocol], server.serve)
             if not server.is_streaming:
                 self.serve([protocol], server.serve_plain)

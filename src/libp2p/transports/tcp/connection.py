@@ -107,7 +107,7 @@ class SocketConnection(RawConnection, asyncio.BufferedProtocol):
     # RawConnection
 
     def send(self, buffers: Sequence[Buffer]) -> None:
-        if not self._closing:
+        if not self._closing and not self._transport.is_closing():  # a lost one may not have told us yet
             self._guard.check("this socket")
             write = self._transport.write
             for buffer in buffers:

@@ -1,0 +1,55 @@
+"""Errors and values can be copied, and pickled for another process."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from libp2p import errors
+from libp2p.errors import Libp2pError
+from libp2p.identity import KeyType, PrivateKey
+from libp2p.multiaddr import Multiaddr
+
+KEY = PrivateKey.generate()
+ADDR = Multiaddr("/ip4/192.0.2.1/udp/1/quic-v1")
+
+ERRORS: list[Libp2pError] = [
+    errors.MessageTooLarge("m", limit=3),
+    errors.IncompleteRead(b"ab", 5),
+    errors.PeerIdMismatch(expected=KEY.peer_id, actual=KEY.peer_id),
+    errors.ProtocolNotSupported(["/a"], peer=KEY.peer_id),
+    errors.LimitExceeded("m", scope="host", value=3),
+    errors.StageTimeout("dial", 3.0),
+    errors.ConnectionClosed("bye", by="remote", code=0x1007),
+    errors.StreamReset(3, by="remote"),
+    errors.RequestFailed("ValueError", "no", peer=KEY.peer_id),
+    errors.LimitedConnection(KEY.peer_id),
+    errors.DialError(KEY.peer_id, {ADDR: OSError(1, "x")}),
+    errors.ListenError(ADDR, "why"),
+    errors.InvalidKey("weak"),
+]
+WAYS: list[Callable[[Any], Any]] = [lambda thing: pickle.loads(pickle.dumps(thing)), copy.copy, copy.deepcopy]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_errors(error: Libp2pError) -> None:
+    error.add_note("at noon")
+    for way in WAYS:
+        again = way(error)
+        assert type(again) is type(error)
+        assert str(again) == str(error)
+        assert again.__dict__.keys() == error.__dict__.keys()
+        assert {k: str(v) for k, v in again.__dict__.items()} == {k: str(v) for k, v in error.__dict__.items()}
+
+
+@pytest.mark.parametrize(
+    "value", [KEY.peer_id, ADDR, *ADDR, *(PrivateKey.generate(k).public_key for k in KeyType)], ids=str
+)
+def test_values(value: Any) -> None:
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert pickle.loads(pickle.dumps(value, protocol)) == value
+    assert copy.copy(value) == copy.deepcopy(value) == value
