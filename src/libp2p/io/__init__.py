@@ -5,6 +5,7 @@ from .delimited import read_delimited, write_delimited
 from .gate import WriteGate
 from .limits import time_limit
 from .memory import HostMemory, MemoryAccount, MemoryConfig
+from .rate import TokenBucket
 from .stream import Buffer, ByteStream, Reader, Sink, check_buffers, joined
 from .tasks import TaskSupervisor, all_of
 
@@ -19,6 +20,7 @@ __all__ = [
     "ReceiveBuffer",
     "Sink",
     "TaskSupervisor",
+    "TokenBucket",
     "WriteGate",
     "all_of",
     "check_buffers",

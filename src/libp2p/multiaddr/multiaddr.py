@@ -34,6 +34,12 @@ CACHE_SIZE = 4096
 MAX_CACHED_LENGTH = 512
 """Longer texts and bytes are not kept in the cache, to bound its memory to a few megabytes."""
 
+MAX_PEER_LENGTH = 512
+"""Bytes in the longest address that is taken of a peer."""
+
+MAX_PEER_COMPONENTS = 16
+"""Components in the longest one: what honest peers tell of has ten at most."""
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,18 @@ class Multiaddr:
     @classmethod
     def from_bytes(cls, binary: bytes | bytearray | memoryview) -> Multiaddr:
         """Read a binary address. Raises `InvalidMultiaddr`."""
+        return cls(binary)
+
+    @classmethod
+    def from_peer(cls, binary: bytes) -> Multiaddr:
+        """Read a binary address that a peer has told us: as `from_bytes`, but of at most `MAX_PEER_LENGTH` bytes and
+        `MAX_PEER_COMPONENTS` components, so that what it costs to hold and to read again is bounded.
+        """
+        if len(binary) > MAX_PEER_LENGTH:
+            raise InvalidMultiaddr(f"multiaddr of {len(binary)} bytes, of peers the limit is {MAX_PEER_LENGTH}")
+        # No component takes less than two bytes. What has too many must not even get into the cache.
+        if len(binary) > 2 * MAX_PEER_COMPONENTS and _has_more(binary, MAX_PEER_COMPONENTS):
+            raise InvalidMultiaddr(f"multiaddr of more than {MAX_PEER_COMPONENTS} components, the limit of peers")
         return cls(binary)
 
     @classmethod
@@ -342,6 +360,25 @@ def _from_binary(binary: bytes) -> Multiaddr:
         components.append(component)
         offset = end
     return _assemble(tuple(components), binary)
+
+
+def _has_more(binary: bytes, count: int) -> bool:
+    """Whether `binary` goes on behind `count` components; False where it is malformed before."""
+    offset = 0
+    try:
+        for _ in range(count):
+            if offset >= len(binary):
+                return False
+            code, offset = decode_varint(binary, offset)
+            if (protocol := PROTOCOL_BY_CODE.get(code)) is None:
+                return False
+            length = protocol.size // 8
+            if protocol.size == VARIABLE:
+                length, offset = decode_varint(binary, offset)
+            offset += length
+    except InvalidVarint:
+        return False
+    return offset < len(binary)
 
 
 def _read_component(binary: bytes, offset: int) -> tuple[Component, int]:

@@ -35,6 +35,8 @@ class PeerStoreConfig:
 
     max_peers: int = 10_000
     """Peers of which anything is known."""
+    max_bytes: int = 32 * 1024 * 1024
+    """What all entries together may take, about."""
     max_addrs_per_peer: int = 64
     """Addresses of one peer; honest nodes have some 30 at most."""
     max_protocols_per_peer: int = 128
@@ -65,6 +67,9 @@ class _Addr:
         return self.held, self.certified, self.expiry
 
 
+_ENTRY, _ITEM = 512, 160
+"""Bytes, about, of an entry, and of an address or a value in it, beside what they hold."""
+
 _IDLE, _HELD, _PROTECTED = range(3)  # ranks: what is dropped first
 
 
@@ -79,6 +84,15 @@ class _Peer:
     metadata: dict[str, MetadataValue] | None = None
     tags: frozenset[str] = frozenset()  # of those who want it kept
     rank: int = _IDLE
+    size: int = 0
+    """Bytes, about, as of the last change."""
+
+    def measure(self) -> int:
+        """What it takes, about: what a peer says may take four bytes a character."""
+        text = 4 * (sum(map(len, self.protocols)) + 8 * len(self.protocols))
+        metadata = sum(4 * len(str(value)) + _ITEM for value in self.metadata.values()) if self.metadata else 0
+        addrs = sum(map(len, self.addrs)) + _ITEM * len(self.addrs)
+        return _ENTRY + text + metadata + addrs + len(self.record or b"")
 
     def prune(self, now: float) -> int:
         """Drop expired addresses, and the record with the last address; return how many went."""
@@ -119,6 +133,7 @@ class MemoryPeerStore(PeerStore):
         self._config = config or PeerStoreConfig()
         self._clock = clock
         self._peers: dict[PeerId, _Peer] = {}
+        self._size = 0  # of all entries
         # Every peer stands in the order of its rank, the one written to longest ago first.
         self._ranks: tuple[OrderedDict[PeerId, None], ...] = (OrderedDict(), OrderedDict(), OrderedDict())
 
@@ -142,7 +157,7 @@ class MemoryPeerStore(PeerStore):
     def _make_room(self) -> None:
         for rank in (_IDLE, _HELD):
             if self._ranks[rank]:
-                self._peers.pop(self._ranks[rank].popitem(last=False)[0])
+                self._size -= self._peers.pop(self._ranks[rank].popitem(last=False)[0]).size
                 return
         raise LimitExceeded("max_peers", scope="the peer store, whose peers are all protected", value=len(self._peers))
 
@@ -160,6 +175,16 @@ class MemoryPeerStore(PeerStore):
             del self._ranks[entry.rank][peer]
             self._ranks[rank][peer] = None
             entry.rank = rank
+        self._weigh(entry)
+        while self._size > self._config.max_bytes and (self._ranks[_IDLE] or self._ranks[_HELD]):
+            self._make_room()
+        if self._size > self._config.max_bytes:  # all are protected
+            entry.record, entry.protocols, entry.metadata = None, (), None
+            self._weigh(entry)
+
+    def _weigh(self, entry: _Peer) -> None:
+        before, entry.size = entry.size, entry.measure()
+        self._size += entry.size - before
 
     # -- addresses --
 
@@ -347,6 +372,7 @@ class MemoryPeerStore(PeerStore):
     def remove(self, peer: PeerId) -> None:
         if (entry := self._peers.pop(peer, None)) is not None:
             del self._ranks[entry.rank][peer]
+            self._size -= entry.size
 
     def clear_expired(self) -> int:
         now = self._clock()

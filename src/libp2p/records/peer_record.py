@@ -95,7 +95,7 @@ def _readable(message: PeerRecordMessage) -> list[Multiaddr]:
     addrs = []
     for info in message.addresses:
         try:
-            addrs.append(Multiaddr.from_bytes(info.multiaddr))
+            addrs.append(Multiaddr.from_peer(info.multiaddr))
         except InvalidMultiaddr:
             continue  # of a protocol that we don't know: see the module's rules
     return addrs

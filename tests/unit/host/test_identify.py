@@ -401,3 +401,20 @@ async def test_a_change_that_a_peer_is_not_told_of_is_not_pushed_to_it(pair: Pai
             listener.own_addrs.set(AddrSource.OBSERVED, [home], by="us")
             await asyncio.sleep(1)
             assert len(updates) == 0
+
+
+async def test_a_peer_that_asks_in_a_loop_is_slowed_down(pair: Pair) -> None:
+    async with pair() as (listener, dialer, connection):
+        answered = 0
+        for _ in range(300):
+            stream = await dialer.new_stream(connection, ID)
+            try:
+                answered += bool(await stream.read())
+            except StreamReset as error:
+                assert error.code == StreamErrorCode.RATE_LIMITED
+        assert answered <= 64
+        await asyncio.sleep(2)
+        assert (await dialer.identify.identify(connection)).peer == listener.id
+        connection.abort()
+        await asyncio.sleep(1)
+        assert not listener.identify._rates

@@ -116,9 +116,7 @@ def test_what_is_unreadable_or_beyond_the_limits_is_dropped() -> None:
         (b"\x80", "varint"),
         (b"\xff" * 12, "varint"),
         (encode_varint(3) + b"\xff\xff\xff", ""),
-        (message((6, b"\xff\xfe")), "utf-8"),
-        (message((3, b"\xff\xfe")), "utf-8"),
-        (message((1, b"no key")), ""),
+        (encode_varint(8193) + bytes(8193), "8193 bytes, the limit is 8192"),
         pytest.param(
             message((1, PrivateKey.generate().public_key.to_protobuf())), "holds the key of", id="another peer's key"
         ),
@@ -128,6 +126,52 @@ def test_what_is_unreadable_or_beyond_the_limits_is_dropped() -> None:
 def test_malformed_messages_are_named(data: bytes, named: str) -> None:
     with pytest.raises(RemoteProtocolError, match=f"identify message of {KEY.peer_id}.*{named}"):
         read(data)
+
+
+def test_a_bad_field_costs_that_field() -> None:
+    data = message((1, b"no key"), (3, b"\xff\xfe"), (3, b"/good/1"), (6, b"\xff\xfe"), (5, b"new/1"))
+    assert read(data, FULL) == replace(FULL, protocols=("/good/1",), protocol_version="new/1")
+
+
+def test_addresses_are_bounded_in_components_and_bytes() -> None:
+    good = Multiaddr("/ip4/192.0.2.1/tcp/1")
+    relay = b"\xa2\x02"  # /p2p-circuit
+    long = Multiaddr("/ip4/192.0.2.1/tcp/1/http-path/" + "a" * 400).to_bytes()
+    data = message((2, relay * 16), (2, relay * 17), (2, relay * 256), (2, long + b"\xe1\x03\x6f" + b"a" * 111))
+    data += message((2, good.to_bytes()), (2, good.to_bytes()))
+    addrs = read(data).listen_addrs
+    assert [len(addr) for addr in addrs] == [16, 2]
+    assert addrs[1] == good
+    many = [Multiaddr(f"/ip4/192.0.2.1/tcp/{n}/http-path/{'a' * 450}") for n in range(1, 41)]
+    data = b"".join(message(*((2, addr.to_bytes()) for addr in many[n : n + 10])) for n in range(0, 40, 10))
+    kept = read(data, max_addrs=100).listen_addrs
+    assert kept == tuple(many[: len(kept)])
+    assert sum(len(addr.to_bytes()) for addr in kept) <= 8192 < sum(len(addr.to_bytes()) for addr in many)
+
+
+def test_protocols_are_bounded_in_bytes() -> None:
+    names = [f"/{n:03d}/{'x' * 200}" for n in range(90)]
+    parts = [message(*((3, name.encode()) for name in names[n : n + 30])) for n in range(0, 90, 30)]
+    kept = read(b"".join(parts), max_protocols=1000).protocols
+    assert kept == tuple(names[: len(kept)])
+    assert 7900 < sum(map(len, kept)) <= 8192
+
+
+def test_ten_messages_of_8_kib_are_accepted() -> None:
+    parts = [message((99, bytes(8192 - 4))) for _ in range(9)] + [message((3, b"/last/1"))]
+    assert read(b"".join(parts)).protocols == ("/last/1",)
+    assert max(len(part) for part in split(b"".join(parts))) == 8192
+
+
+def test_the_first_message_fits_in_what_others_read_at_once() -> None:
+    names = tuple(f"/{n:03d}/{'x' * 90}" for n in range(150))
+    parts = split(encode(replace(FULL, protocols=names)))
+    assert all(len(part) <= 4096 + 200 for part in parts)
+    assert len(parts[0]) <= 4096
+    assert len(parts) == 5
+    assert parts[-1] == split(message((8, b"sealed")))[0]
+    kept = read(encode(replace(FULL, protocols=names[:80])), max_protocols=1000)
+    assert kept == replace(FULL, listen_addrs=(), protocols=names[: len(kept.protocols)])
 
 
 @given(st.binary(max_size=200))

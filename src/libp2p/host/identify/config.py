@@ -17,8 +17,10 @@ class IdentifyConfig:
     """The family of protocols we say we speak; what go-libp2p says by default."""
     timeout: float = 10.0
     """Seconds that one exchange may take, in either role."""
-    max_message_size: int = 64 * 1024
-    """Bytes that a peer may send on one stream, in all its messages."""
+    exchanges_per_second: int = 5
+    """Times that one peer may ask who we are, or tell us who it is, each second in the long run; more are reset."""
+    exchange_burst: int = 64
+    """Those that it may at once."""
     max_addrs: int = 128
     """Addresses that are taken of one peer; more are dropped."""
     max_protocols: int = 128

@@ -28,15 +28,15 @@ from weakref import WeakKeyDictionary
 from ...connection import Connection, Direction, Service, ServiceHost, Stream, StreamErrorCode
 from ...errors import InvalidRecord, Libp2pError, LimitExceeded, LocalProtocolError, MessageTooLarge, copy_of
 from ...identity import PeerId
-from ...io import time_limit
+from ...io import TokenBucket, time_limit
 from ...multiaddr import may_share, reach_of_remote
 from ...peerstore import CONNECTED_ADDR_TTL, RECENTLY_CONNECTED_ADDR_TTL, TEMP_ADDR_TTL
-from ...swarm.events import ConnectionOpened
+from ...swarm.events import ConnectionOpened, PeerDisconnected
 from ..events import AddrsChanged, ProtocolsChanged
 from .config import IdentifyConfig
 from .events import IdentifyFailed, PeerIdentified, PeerProtocolsChanged, PeerUpdated
 from .telling import OwnInfo
-from .wire import IdentifyInfo, decode
+from .wire import MAX_READ, IdentifyInfo, decode
 
 logger = logging.getLogger(__name__)
 
@@ -64,11 +64,13 @@ class Identify(Service):
         self._infos: WeakKeyDictionary[Connection, IdentifyInfo] = WeakKeyDictionary()
         self._exchanges: dict[Connection, _Exchange] = {}
         self._inbound: Counter[PeerId] = Counter()
+        self._rates: dict[PeerId, TokenBucket] = {}  # of connected peers that have asked or told
         self._changed = False
         self._pushing = False
 
     async def start(self) -> None:
         self.follow(ConnectionOpened, self._connection_opened)
+        self.follow(PeerDisconnected, self._peer_gone)
         self.follow(AddrsChanged, lambda _: self._own_changed())
         self.follow(ProtocolsChanged, lambda _: self._own_changed())
         self.serve([ID], self._answer)
@@ -160,11 +162,10 @@ class Identify(Service):
         self.host.events.emit(PeerUpdated(connection, info))
 
     async def _read(self, stream: Stream) -> bytes:
-        limit = self._config.max_message_size
         try:
-            return await stream.read(limit=limit)
+            return await stream.read(limit=MAX_READ)
         except MessageTooLarge as error:
-            raise MessageTooLarge(f"identify message of {stream.connection.remote_peer}", limit=limit) from error
+            raise MessageTooLarge(f"identify message of {stream.connection.remote_peer}", limit=MAX_READ) from error
 
     def _decode(self, data: bytes, known: IdentifyInfo) -> IdentifyInfo:
         return decode(data, known, max_addrs=self._config.max_addrs, max_protocols=self._config.max_protocols)
@@ -274,10 +275,25 @@ class Identify(Service):
         if self._config.automatic:
             self._ask(event.connection, automatic=True)
 
+    def _in_time(self, peer: PeerId) -> bool:
+        """Whether `peer` has not asked or told too often of late."""
+        now = asyncio.get_running_loop().time()
+        if (rate := self._rates.get(peer)) is None:
+            rate = TokenBucket(self._config.exchanges_per_second, self._config.exchange_burst, now)
+            if self.host.connections_to(peer):
+                self._rates[peer] = rate
+        return rate.try_take(now)
+
+    def _peer_gone(self, event: PeerDisconnected) -> None:
+        self._rates.pop(event.peer, None)
+
     @contextmanager
     def _admitted(self, stream: Stream) -> Iterator[None]:
         """Count an inbound stream while it is served; reset one too many and raise `LimitExceeded`."""
         peer, limit = stream.connection.remote_peer, self._config.max_inbound_streams
+        if not self._in_time(peer):
+            stream.reset(StreamErrorCode.RATE_LIMITED)
+            raise LimitExceeded("exchanges_per_second", scope=str(peer), value=self._config.exchanges_per_second)
         if self._inbound[peer] >= limit:
             stream.reset(StreamErrorCode.RESOURCE_LIMIT_EXCEEDED)
             raise LimitExceeded("max_inbound_streams of identify", scope=str(peer), value=limit)

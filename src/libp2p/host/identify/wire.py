@@ -8,7 +8,9 @@ Rules:
 - The spec knows one message; go-libp2p sends the signed record in a second one where the whole is above 2 KiB, and
   merges up to ten. So do we, in both directions. rust and js libp2p read the first message only, rust up to 4 KiB.
 - "Missing fields should be ignored": a message changes those parts of what was known that it speaks of.
-- Addresses that cannot be read are skipped: a peer may announce transports that are newer than we are.
+- Addresses that cannot be read are skipped: a peer may announce transports that are newer than we are. So is any other
+  field that is malformed. Only a key of another peer is refused.
+- What is taken of a peer is bounded in number and bytes, and parsed once.
 """
 
 from __future__ import annotations
@@ -28,12 +30,24 @@ from .identify_pb2 import Identify
 MAX_MESSAGES = 10
 """Messages that one identify may come in."""
 
+MAX_MESSAGE = 8 * 1024
+"""Bytes of one of them."""
+
+MAX_READ = MAX_MESSAGES * (MAX_MESSAGE + 2)
+"""Bytes of all of them, with their lengths."""
+
+MAX_ADDRS_SIZE = 8 * 1024
+"""Bytes of addresses that are taken of a peer."""
+
+MAX_PROTOCOLS_SIZE = 8 * 1024
+"""Characters of protocol ids that are taken of a peer."""
+
 MAX_TEXT_LENGTH = 256
 """Characters of `agent_version` and `protocol_version` that are kept of a peer's; longer protocol ids are dropped."""
 
 _SINGLE_MESSAGE = 2 * 1024
 _MAX_OWN_MESSAGE = 4 * 1024
-"""Bytes of our own first message, as far as leaving out addresses can achieve that."""
+"""Bytes of our own first message. Addresses are left out for that; protocols that have no room come in a later one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +81,26 @@ def encode(info: IdentifyInfo) -> bytes:
         message.observed_addr = info.observed_addr.to_bytes()
     while message.ByteSize() > _MAX_OWN_MESSAGE and message.listen_addrs:
         del message.listen_addrs[-1]
+    later = _without_room(message)
     if not info.signed_peer_record:
-        return _delimited(message)
-    if message.ByteSize() + len(info.signed_peer_record) > _SINGLE_MESSAGE:
-        return _delimited(message) + _delimited(Identify(signed_peer_record=info.signed_peer_record))
+        return _delimited(message) + later
+    if later or message.ByteSize() + len(info.signed_peer_record) > _SINGLE_MESSAGE:
+        return _delimited(message) + later + _delimited(Identify(signed_peer_record=info.signed_peer_record))
     message.signed_peer_record = info.signed_peer_record
     return _delimited(message)
+
+
+def _without_room(message: Identify) -> bytes:
+    """Take out of `message` the protocols for which it has no room, and put them into messages of their own."""
+    moved: list[bytes] = []
+    while message.ByteSize() > _MAX_OWN_MESSAGE and message.protocols:
+        moved.append(message.protocols.pop())
+    later, part = b"", Identify()
+    for protocol in reversed(moved):
+        part.protocols.append(protocol)
+        if part.ByteSize() > _MAX_OWN_MESSAGE:
+            later, part = later + _delimited(part), Identify()
+    return later + _delimited(part) if part.protocols else later
 
 
 def decode(data: bytes, known: IdentifyInfo, *, max_addrs: int, max_protocols: int) -> IdentifyInfo:
@@ -85,20 +113,17 @@ def decode(data: bytes, known: IdentifyInfo, *, max_addrs: int, max_protocols: i
     try:
         for part in _parts(data):
             message.MergeFromString(part)
-        # Peers say much the same: one string, and the key that is there already, serve all connections.
-        same_key = message.public_key in (b"", known.public_key.to_protobuf())
-        protocols = (protocol.decode() for protocol in message.protocols[:max_protocols])
         info = IdentifyInfo(
             known.peer,
-            known.public_key if same_key else PublicKey.from_protobuf(message.public_key),
-            protocol_version=shared(message.protocol_version.decode()[:MAX_TEXT_LENGTH]) or known.protocol_version,
-            agent_version=shared(message.agent_version.decode()[:MAX_TEXT_LENGTH]) or known.agent_version,
-            listen_addrs=tuple(_readable(message.listen_addrs[:max_addrs])) or known.listen_addrs,
+            _key(message.public_key, known.public_key),
+            protocol_version=_text(message.protocol_version) or known.protocol_version,
+            agent_version=_text(message.agent_version) or known.agent_version,
+            listen_addrs=tuple(dict.fromkeys(_readable(message.listen_addrs[:max_addrs]))) or known.listen_addrs,
             observed_addr=next(_observed(message.observed_addr), known.observed_addr),
-            protocols=tuple(shared(name) for name in protocols if len(name) <= MAX_TEXT_LENGTH) or known.protocols,
+            protocols=tuple(_names(message.protocols[:max_protocols])) or known.protocols,
             signed_peer_record=message.signed_peer_record or known.signed_peer_record,
         )
-    except (DecodeError, UnicodeDecodeError, InvalidVarint, InvalidKey, RemoteProtocolError) as error:
+    except (DecodeError, InvalidVarint, RemoteProtocolError) as error:
         raise RemoteProtocolError(f"identify message of {known.peer}: {error}") from error
     if info.public_key.peer_id != info.peer:
         raise RemoteProtocolError(f"identify message of {info.peer}: holds the key of {info.public_key.peer_id}")
@@ -119,6 +144,8 @@ def _parts(data: bytes) -> Iterator[bytes]:
         size, offset = decode_varint(data, offset)
         if size > len(data) - offset:
             raise RemoteProtocolError(f"the stream ended after {len(data) - offset} of {size} bytes")
+        if size > MAX_MESSAGE:
+            raise RemoteProtocolError(f"a message of {size} bytes, the limit is {MAX_MESSAGE}")
         count += 1
         if count > MAX_MESSAGES:
             raise RemoteProtocolError(f"comes in more than {MAX_MESSAGES} parts")
@@ -131,9 +158,43 @@ def _observed(addr: bytes) -> Iterator[Multiaddr]:
     return (bare for readable in _readable([addr]) if len(bare := readable.without_peer()))
 
 
+def _key(encoded: bytes, known: PublicKey) -> PublicKey:
+    """The key in a message; `known` where there is none that can be read."""
+    if encoded in (b"", known.to_protobuf()):
+        return known
+    try:
+        return PublicKey.from_protobuf(encoded)
+    except InvalidKey:
+        return known
+
+
+def _text(encoded: bytes) -> str:
+    """Peers say much the same: one string serves all. "" where it is no UTF-8."""
+    try:
+        return shared(encoded.decode()[:MAX_TEXT_LENGTH])
+    except UnicodeDecodeError:
+        return ""
+
+
+def _names(encoded: Iterable[bytes]) -> Iterator[str]:
+    """The protocol ids that can be read."""
+    room = MAX_PROTOCOLS_SIZE
+    for one in encoded:
+        room -= len(one)
+        if room < 0:
+            return
+        name = _text(one)
+        if name and len(name.encode()) == len(one):  # else it is too long
+            yield name
+
+
 def _readable(addrs: Iterable[bytes]) -> Iterator[Multiaddr]:
+    room = MAX_ADDRS_SIZE
     for addr in addrs:
+        room -= len(addr)
+        if room < 0:
+            return
         try:
-            yield Multiaddr.from_bytes(addr)
+            yield Multiaddr.from_peer(addr)
         except InvalidMultiaddr:
             continue  # of a protocol that we don't know: see the module's rules

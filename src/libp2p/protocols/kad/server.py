@@ -21,12 +21,11 @@ from datetime import UTC, datetime
 from ...connection import Connection, ServiceHost, Stream, StreamErrorCode
 from ...errors import IncompleteRead, InvalidPeerId, InvalidRecord, RemoteProtocolError
 from ...identity import PeerId
-from ...io import read_delimited, time_limit, write_delimited
+from ...io import TokenBucket, read_delimited, time_limit, write_delimited
 from ...multiaddr import Reach, reach_of_remote
 from ...routing import PeerInfo
 from .config import KadConfig
 from .keys import position
-from .rate import TokenBucket
 from .store import ProviderRecord, RecordStore, StoredValue
 from .table import RoutingTable
 from .validators import Validators

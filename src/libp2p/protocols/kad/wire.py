@@ -197,7 +197,7 @@ def read_addrs(peer: PeerId, encoded: Sequence[bytes]) -> tuple[Multiaddr, ...]:
         if room < 0:
             break
         try:
-            addr = Multiaddr.from_bytes(one)
+            addr = Multiaddr.from_peer(one)
         except InvalidMultiaddr:
             continue
         if addr.peer_id_text in (None, str(peer)) and len(bare := addr.without_peer()):

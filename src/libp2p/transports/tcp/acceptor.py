@@ -3,7 +3,9 @@
 Rules:
 - Closing frees the port at once. What was accepted before it is still handed over, and is for its protocol to refuse:
   asyncio's server forgets such a socket, and from Python 3.12 on leaves half a transport behind.
-- Where the system is out of descriptors or memory nothing is accepted for a while, and one line is logged.
+- Descriptors are given out lowest first, so the number of a new one tells how many are left: before the process runs
+  out of them nothing is accepted for a while, and what is left is for files, names and dials. So it is where the system
+  has no room. One line is logged at times.
 - An error that says that the socket is none any more ends the acceptor; any other one is of one connection only.
 """
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import math
 import socket
 from collections.abc import Callable
 
@@ -22,6 +25,12 @@ _AT_ONCE = 64
 
 _PAUSE = 1.0
 """Seconds without accepting where the system has no room."""
+
+_RESERVE = 8
+"""One in so many of the descriptors that the process may have is not for what is accepted."""
+
+_LOG_INTERVAL = 10.0
+"""Seconds between two lines that say that nothing is accepted."""
 
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _NO_SOCKET = {errno.EBADF, errno.EINVAL, errno.ENOTSOCK}
@@ -40,6 +49,8 @@ class Acceptor:
         self._died = died
         self._loop = asyncio.get_running_loop()
         self._pause: asyncio.TimerHandle | None = None
+        self._refused = 0
+        self._logged: float | None = None
         self._starting: set[asyncio.Task[object]] = set()  # accepted; they end within a turn or two, whatever happens
 
     def start(self, backlog: int) -> None:
@@ -61,6 +72,7 @@ class Acceptor:
             self._sock.close()
 
     def _accept(self) -> None:
+        last = _last_descriptor()
         for _ in range(_AT_ONCE):
             try:
                 connection, _ = self._sock.accept()
@@ -74,14 +86,25 @@ class Acceptor:
                 if error.errno not in _NO_ROOM:
                     logger.debug("a connection ended before it was accepted: %s", error)
                     return
-                logger.warning("no connection is accepted for %g s: %s", _PAUSE, error)
-                self._loop.remove_reader(self._sock)
-                self._pause = self._loop.call_later(_PAUSE, self._loop.add_reader, self._sock, self._accept)
+                self._stop_for_a_while(str(error))
+                return
+            if connection.fileno() > last:
+                connection.close()
+                self._stop_for_a_while(f"of the process's descriptors {last:g} are in use")
                 return
             connection.setblocking(False)
             task = self._loop.create_task(self._begin(connection), name="begin an accepted connection")
             self._starting.add(task)
             task.add_done_callback(self._starting.discard)
+
+    def _stop_for_a_while(self, why: str) -> None:
+        self._refused += 1
+        now = self._loop.time()
+        if self._logged is None or now - self._logged >= _LOG_INTERVAL:
+            self._logged = now
+            logger.warning("no connection is accepted for %g s (%d such pauses so far): %s", _PAUSE, self._refused, why)
+        self._loop.remove_reader(self._sock)
+        self._pause = self._loop.call_later(_PAUSE, self._loop.add_reader, self._sock, self._accept)
 
     async def _begin(self, connection: socket.socket) -> None:
         try:
@@ -89,3 +112,13 @@ class Acceptor:
         except OSError as error:
             logger.debug("an accepted connection did not last: %s", error)
             connection.close()
+
+
+def _last_descriptor() -> float:
+    """The highest number of a descriptor that is still accepted."""
+    try:
+        import resource  # noqa: PLC0415 - not on every system
+    except ImportError:
+        return math.inf
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return math.inf if limit == resource.RLIM_INFINITY else limit - 1 - max(1, limit // _RESERVE)

@@ -10,10 +10,10 @@ from typing import Any
 
 from libp2p.cid import Cid
 from libp2p.identity import PeerId, PrivateKey
+from libp2p.io import TokenBucket
 from libp2p.protocols.kad import KadConfig, MemoryRecordStore
 from libp2p.protocols.kad.keys import common_prefix, peer_position, position, prefix_of
 from libp2p.protocols.kad.network_size import NetworkSize
-from libp2p.protocols.kad.rate import TokenBucket
 from libp2p.protocols.kad.sweep import Coverage, chunks, due, region_bits
 
 Nodes = Callable[..., AbstractAsyncContextManager[Any]]
