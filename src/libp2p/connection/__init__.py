@@ -20,7 +20,7 @@ Rules:
 from ..error_codes import StreamErrorCode
 from .over_stream import OverStream
 from .raw import LayeredConnection, RawConnection, SecureChannel, SecurityProtocol
-from .service import Handler, Match, Service, ServiceHost, Target
+from .service import Handler, Match, Service, ServiceHost, Target, WhenFull
 from .streams import Connection, Direction, MemoryLimitReached, Muxer, Role, Stream
 from .transport import (
     Accept,
@@ -63,4 +63,5 @@ __all__ = [
     "Target",
     "Transport",
     "TransportContext",
+    "WhenFull",
 ]

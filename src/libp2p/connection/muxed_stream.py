@@ -45,6 +45,7 @@ class MuxedStream(Stream):
         self._write_error: Exception | None = None
         self._read_ended = False  # the peer's direction is over
         self._taker: Taker | None = None
+        self._closed: asyncio.Future[None] | None = None  # what `wait_closed` waits for
         self._discarded: int | None = None  # bytes dropped since close(); None before it
 
     async def write(self, *parts: Buffer) -> None:
@@ -127,6 +128,16 @@ class MuxedStream(Stream):
         self._muxed.reset(self, code)
         self._incoming.discard()
 
+    async def wait_closed(self) -> StreamReset | ConnectionClosed | None:
+        if not self.is_over:
+            if self._closed is None:
+                self._closed = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._closed)
+        for error in (self._write_error, self._incoming.error):
+            if isinstance(error, StreamReset | ConnectionClosed):
+                return copy_of(error)
+        return None
+
     # Called by a raw connection over this stream
 
     def divert(self, taker: Taker) -> None:
@@ -181,6 +192,11 @@ class MuxedStream(Stream):
         """Whether both directions have ended."""
         return self._read_ended and self._write_error is not None
 
+    def told_over(self) -> None:
+        """Both directions have ended, and the connection has forgotten the stream."""
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
+
     def eof_received(self) -> None:
         self._read_ended = True
         self._incoming.feed_eof()
@@ -191,17 +207,25 @@ class MuxedStream(Stream):
 
     def end(self, error: Exception) -> None:
         """Both directions are over: every call raises `error`, reads once what had arrived was read. A reset with a
-        code also takes the place of an end that came before it; one without says that the peer wants no more of us.
+        code also takes the place of an end that came before it; one without says that the peer wants no more of us:
+        the end is told, once, before it.
         """
         self._read_ended = True
         is_reset = isinstance(error, StreamReset)
         if self._write_error is None or (is_reset and not isinstance(self._write_error, StreamReset)):
             self._write_error = error
         voids = isinstance(error, StreamReset) and (error.code != StreamErrorCode.NONE or error.by == "local")
-        self._incoming.set_error(error, instead_of_end=voids)
+        self._incoming.set_error(error, instead_of_end=voids, behind_end=is_reset and not voids)
         self._end_write()
         if self._taker is not None:
             self._taker.lost(error)
+        if isinstance(error, StreamReset) and error.by == "remote":
+            self._given_up()
+
+    def _given_up(self) -> None:
+        """The peer has reset the stream."""
+        if self.on_reset is not None:
+            self.on_reset()
 
     def _end_write(self) -> None:
         """A write that waits, for the peer's window or its turn, ends by the error."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeAlias, TypeVar
+from typing import Any, Literal, Protocol, Self, TypeAlias, TypeVar
 
 from ..errors import LocalProtocolError
 from ..events import EventBus
@@ -30,6 +30,9 @@ E = TypeVar("E")
 
 Handler: TypeAlias = Callable[[Stream], Awaitable[None]]
 """Serves one stream: closed when it returns, reset when it raises."""
+
+WhenFull: TypeAlias = Literal["wait", "refuse"]
+"""What happens to a peer's stream above the limit: it waits until another one has ended, or it is reset."""
 
 Match: TypeAlias = Callable[[str], bool]
 """Whether a protocol id is served (libp2p/specs connections: a "match function")."""
@@ -77,7 +80,14 @@ class ServiceHost(Protocol):
 
     def connections_to(self, peer: PeerId) -> list[Connection]: ...
 
-    def handle(self, *protocols: str, match: Match | None = None) -> Callable[[Handler], Handler]: ...
+    def handle(
+        self,
+        *protocols: str,
+        match: Match | None = None,
+        cancel_on_reset: bool = True,
+        max_streams_per_peer: int | None = None,
+        when_full: WhenFull = "refuse",
+    ) -> Callable[[Handler], Handler]: ...
 
     def remove_handler(self, *protocols: str, handler: Handler | None = None) -> None: ...
 
@@ -128,11 +138,25 @@ class Service:
             task.cancel()
         return ending
 
-    def serve(self, protocols: Sequence[str], handler: Handler) -> None:
-        """Serve `protocols` with `handler` until the end. Raises `ValueError` for one that is served already."""
-
+    def serve(
+        self,
+        protocols: Sequence[str],
+        handler: Handler,
+        *,
+        cancel_on_reset: bool = True,
+        max_streams_per_peer: int | None = None,
+        when_full: WhenFull = "refuse",
+    ) -> None:
+        """Serve `protocols` with `handler` until the end, as `Host.handle` does. Raises `ValueError` for one that is
+        served already.
+        """
         served = _Served(self.host, tuple(protocols), handler, self._handling)
-        self.host.handle(*protocols)(served.serve)
+        self.host.handle(
+            *protocols,
+            cancel_on_reset=cancel_on_reset,
+            max_streams_per_peer=max_streams_per_peer,
+            when_full=when_full,
+        )(served.serve)
         self._undo.append(served.undo)
 
     def follow(self, kind: type[E], callback: Callable[[E], None]) -> None:

@@ -260,6 +260,7 @@ class StreamedConnection(Connection, Generic[S]):
             if self._ended is None:
                 self._ended = WeakSet()
             self._ended.add(stream)
+        stream.told_over()
         if self._on_stream_closed is not None:
             self._on_stream_closed(stream)
 

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import ClassVar
 
 from ..error_codes import StreamErrorCode
-from ..errors import ConnectionClosed
+from ..errors import ConnectionClosed, StreamReset
 from ..identity import PeerId, PublicKey
 from ..io import DEFAULT_READ_LIMIT, ByteStream, MemoryAccount, ReceiveBuffer
 from ..multiaddr import Multiaddr
@@ -60,6 +60,16 @@ class Stream(ByteStream):
         if self._incoming.is_guarded:
             await self._incoming.unguarded()
         return self.protocol
+
+    on_reset: Callable[[], None] | None = None
+    """Called when the peer has reset the stream. A host cancels handlers by it."""
+
+    @abstractmethod
+    async def wait_closed(self) -> StreamReset | ConnectionClosed | None:
+        """Wait until both directions have ended; return how: `StreamReset` with its code and by whom,
+        `ConnectionClosed`, or None where each side ended its own in order. (Over QUIC a peer that closes while we write
+        shows as a reset by it, code 0.)
+        """
 
     async def read(self, n: int = -1, *, limit: int = DEFAULT_READ_LIMIT) -> bytes:
         return await self._incoming.read(n, limit=limit)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 from weakref import WeakSet
 
 from .. import multistream
@@ -26,6 +26,7 @@ from ..connection import (
     Target,
     Transport,
     TransportContext,
+    WhenFull,
 )
 from ..connection.negotiation import incoming_of
 from ..errors import InvalidInput, Libp2pError, LimitExceeded, LocalProtocolError, ProtocolNotSupported
@@ -39,7 +40,7 @@ from ..routing import PeerRouting
 from ..security.noise import Noise
 from ..security.pnet import PrivateNetwork
 from ..security.tls import Tls
-from ..swarm import Gater, HostLimits, StreamStarted, Swarm
+from ..swarm import Gater, HostLimits, StreamEnded, StreamStarted, Swarm
 from ..swarm.events import ListenAddrAdded, ListenAddrRemoved
 from ..swarm.limits.streams import StreamGrant
 from ..transports.interfaces import Interfaces
@@ -52,7 +53,7 @@ from ..upgrader import Upgrader
 from .addrs import AddrSource, OwnAddrs
 from .config import HostConfig
 from .events import ProtocolsChanged
-from .handlers import HandlerTable
+from .handlers import HandlerTable, Served, ids_and_handler
 from .identify import Identify
 from .keeping import Kept, RedialBackoff
 from .opening import Opening
@@ -60,6 +61,7 @@ from .ping import PingService
 from .requests import Call, Requests, Responder
 from .routing import Routers
 from .targets import check_addrs, check_key, check_peer, whom
+from .traffic import Traffic, TrafficTable
 
 logger = logging.getLogger(__name__)
 
@@ -141,6 +143,8 @@ class Host:
         self.own_addrs = OwnAddrs(self.id, self.events, self._listened, self.config.addrs)
         self.events.on(ListenAddrAdded, lambda _: self._listening_changed())
         self.events.on(ListenAddrRemoved, lambda _: self._listening_changed())
+        self._traffic = TrafficTable()
+        self.events.on(StreamEnded, self._stream_ended)
         self._routers = Routers(self.peerstore, self.swarm.connect, self.config.routing_timeout)
         self._opening = Opening(self.id, self.swarm, self._routers, negotiation_timeout=self.config.negotiation_timeout)
         self.identify = Identify(self, self.config.identify)
@@ -247,6 +251,13 @@ class Host:
         check_peer(peer)
         return self.swarm.connections_to(peer)
 
+    @property
+    def traffic(self) -> Mapping[str, Traffic]:
+        """The bytes that the streams of each protocol have carried so far, those of identify and ping too; under "" are
+        streams that had none.
+        """
+        return self._traffic.with_open(self.connections)
+
     # Serving
 
     @property
@@ -254,23 +265,66 @@ class Host:
         """The protocol ids that the host serves."""
         return self._handlers.protocols
 
-    def handle(self, *protocols: str, match: Match | None = None) -> Callable[[Handler], Handler]:
+    @overload
+    def handle(
+        self,
+        *protocols: str,
+        match: Match | None = None,
+        cancel_on_reset: bool = True,
+        max_streams_per_peer: int | None = None,
+        when_full: WhenFull = "refuse",
+    ) -> Callable[[Handler], Handler]: ...
+
+    @overload
+    def handle(
+        self,
+        protocol: str,
+        handler: Handler,
+        /,
+        *,
+        cancel_on_reset: bool = True,
+        max_streams_per_peer: int | None = None,
+        when_full: WhenFull = "refuse",
+    ) -> Handler: ...
+
+    def handle(
+        self,
+        *protocols: str | Handler,
+        match: Match | None = None,
+        cancel_on_reset: bool = True,
+        max_streams_per_peer: int | None = None,
+        when_full: WhenFull = "refuse",
+    ) -> Callable[[Handler], Handler] | Handler:
         """Serve `protocols`, and what `match` accepts, with the function that this decorates:
 
             @host.handle("/echo/1.0.0", "/echo/0.9.0")
             async def echo(stream): ...
 
-        The stream's `protocol` says which was agreed on. The stream is closed when the handler returns (unless a raw
-        connection has taken it over: `OverStream`) and reset when it raises. Raises `ValueError` for a protocol that is
-        served already.
+        or with the one that is given: `host.handle("/echo/1.0.0", echo)`. The stream's `protocol` says which was agreed
+        on. The stream is closed when the handler returns (unless a raw connection has taken it over: `OverStream`) and
+        reset when it raises; what is the program's mistake is logged. A handler whose stream the peer resets is
+        cancelled, unless `cancel_on_reset` is False.
+
+        Of one peer at most `max_streams_per_peer` are served at a time; one more waits until another has ended, or is
+        refused, as `when_full` says.
+
+        Raises `ValueError` for a protocol that is served already, and `TypeError` for what is no protocol id or no
+        `async def` function.
         """
 
         def add(handler: Handler) -> Handler:
-            self._handlers.add(protocols, match, handler)
+            served = Served(
+                handler,
+                cancel_on_reset=cancel_on_reset,
+                max_streams_per_peer=max_streams_per_peer,
+                when_full=when_full,
+            )
+            self._handlers.add(ids, match, served)
             self.events.emit(ProtocolsChanged(tuple(self.protocols)))
             return handler
 
-        return add
+        ids, given = ids_and_handler(protocols)
+        return add if given is None else add(given)
 
     def remove_handler(self, *protocols: str, handler: Handler | None = None) -> None:
         """Stop serving `protocols`; streams that are open go on. Raises `KeyError` for one that is not served. With a
@@ -409,6 +463,9 @@ class Host:
 
     # Inside
 
+    def _stream_ended(self, event: StreamEnded) -> None:
+        self._traffic.stream_ended(event.stream)
+
     def _listened(self) -> list[Multiaddr]:
         return [addr for addr in self.swarm.listen_addrs if not is_relayed(addr)]
 
@@ -439,8 +496,8 @@ class Host:
                 stream.protocol = await multistream.handle(
                     incoming_of(stream), stream.write, self._supports, listed=lambda: self.protocols
                 )
-            handler = self._handlers.find(stream.protocol)
-            if handler is None:
+            served = self._handlers.find(stream.protocol)
+            if served is None:
                 raise ProtocolNotSupported([stream.protocol])
             grant.agreed(stream.protocol)
         except LimitExceeded:
@@ -462,22 +519,7 @@ class Host:
             stream.reset()
             return
         self.events.emit(StreamStarted(stream))
-        await self._run(handler, stream)
-
-    async def _run(self, handler: Handler, stream: Stream) -> None:
-        try:
-            await handler(stream)
-            if not stream.is_diverted:
-                await stream.close()
-        except Libp2pError as error:
-            logger.debug("%r: handler ended: %r", stream, error)
-            stream.reset()
-        except asyncio.CancelledError:
-            stream.reset(StreamErrorCode.SHUTDOWN)
-            raise
-        except Exception:
-            logger.exception("%r: handler failed", stream)
-            stream.reset()
+        await served.run(stream)
 
     def _supports(self, protocol: str) -> bool:
         return self._handlers.find(protocol) is not None

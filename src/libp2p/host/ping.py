@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,7 +60,6 @@ class PingService(Service):
         super().__init__(host)
         self._config = config or PingConfig()
         self._clock = clock
-        self._inbound: Counter[PeerId] = Counter()
 
     @cached_property
     def _outbound(self) -> WeakValueDictionary[PeerId, asyncio.Lock]:
@@ -69,7 +67,7 @@ class PingService(Service):
         return WeakValueDictionary()
 
     async def start(self) -> None:
-        self.serve([PROTOCOL_ID], self._answer)
+        self.serve([PROTOCOL_ID], self._answer, max_streams_per_peer=self._config.max_inbound_streams)
 
     def open(self, target: Target) -> Ping:
         """Pings of one peer, a context manager: `async with host.ping.open(peer) as pinger: rtt = await pinger.ping()`.
@@ -80,19 +78,6 @@ class PingService(Service):
         return Ping(self.host, target, self._config, self._clock, self._outbound)
 
     async def _answer(self, stream: Stream) -> None:
-        peer = stream.connection.remote_peer
-        if self._inbound[peer] >= self._config.max_inbound_streams:
-            stream.reset(StreamErrorCode.RESOURCE_LIMIT_EXCEEDED)
-            return
-        self._inbound[peer] += 1
-        try:
-            await self._echo(stream)
-        finally:
-            self._inbound[peer] -= 1
-            if not self._inbound[peer]:
-                del self._inbound[peer]
-
-    async def _echo(self, stream: Stream) -> None:
         """ "The listening peer SHOULD loop and echo the next payload." """
         while True:
             try:

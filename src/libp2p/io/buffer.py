@@ -48,8 +48,10 @@ class ReceiveBuffer:
 
     __slots__ = (
         "_account",
+        "_behind",
         "_chunks",
         "_credited",
+        "_end_told",
         "_eof",
         "_error",
         "_guard",
@@ -79,6 +81,8 @@ class ReceiveBuffer:
         self._unreported = 0  # bytes consumed that on_consumed was not told of yet
         self._eof = False
         self._error: Exception | None = None
+        self._end_told = False  # whether a reader has heard of the end
+        self._behind: Exception | None = None  # what reads raise once one has
         self._waiter: asyncio.Future[None] | None = None
         self.on_arrival: Callable[[], None] | None = None
         """Called when there is something to take, or nothing more will come, where no task waits for that."""
@@ -149,11 +153,13 @@ class ReceiveBuffer:
         self._wake()
         self._pay_back()
 
-    def set_error(self, error: Exception, *, instead_of_end: bool = False) -> None:
+    def set_error(self, error: Exception, *, instead_of_end: bool = False, behind_end: bool = False) -> None:
         """Nothing more will come; reads return what is left, then raise `error`. The first end or error counts, but
-        that an error may come `instead_of_end`.
+        that an error may come `instead_of_end`, or `behind_end`: then the end is told once, and the error from then on.
         """
-        if not self.ended or (instead_of_end and self._eof):
+        if behind_end and self._eof and not self._end_told:
+            self._behind = error
+        elif not self.ended or ((instead_of_end or behind_end) and self._eof):
             self._eof = False
             self._error = error
             self._release()
@@ -224,11 +230,14 @@ class ReceiveBuffer:
                 raise MessageTooLarge("read to the end of the stream", limit=limit)
             if self._error is not None:
                 raise copy_of(self._error)
-            return self._take(self._size)
-        if not self._size and n:
-            await self._fill(1)
-        if not self._size and self._error is not None:
-            raise copy_of(self._error)
+            rest = self._take(self._size)
+            self._end_read()
+            return rest
+        if not self._size:
+            if n:
+                await self._fill(1)
+            if not self._size:
+                return self._nothing(n)
         return self._take(min(n, self._size, self._handy()))
 
     async def readexactly(self, n: int) -> bytes:
@@ -241,6 +250,7 @@ class ReceiveBuffer:
             if self._size < n:
                 if self._error is not None:
                     raise copy_of(self._error)
+                self._end_read()
                 raise IncompleteRead(self._take(self._size), n)
         return self._take(n)
 
@@ -264,6 +274,7 @@ class ReceiveBuffer:
             if self.ended:
                 if self._error is not None:
                     raise copy_of(self._error)
+                self._end_read()
                 raise IncompleteRead(self._take(self._size), None)
             searched = max(0, self._size - len(separator) + 1)
             await self._fill(self._size + 1)
@@ -296,6 +307,20 @@ class ReceiveBuffer:
     def _check_free(self) -> None:
         if self._waiter is not None:
             raise BusyResource("another task is reading this stream")
+
+    def _nothing(self, n: int) -> bytes:
+        """What a read of `n` bytes gets where there are none: the error, or the end."""
+        if self._error is not None:
+            raise copy_of(self._error)
+        if n:
+            self._end_read()
+        return b""
+
+    def _end_read(self) -> None:
+        """A reader hears of the end: what came behind it is next."""
+        self._end_told = True
+        if self._behind is not None:
+            self._eof, self._error, self._behind = False, self._behind, None
 
     async def _fill(self, n: int) -> None:
         """Wait until `n` bytes are buffered or the stream has ended."""

@@ -9,8 +9,16 @@ from typing import Any
 import pytest
 
 from libp2p.connection import Stream, StreamErrorCode
-from libp2p.errors import ProtocolNotSupported, RemoteProtocolError, StreamReset
-from libp2p.host.handlers import HandlerTable
+from libp2p.errors import (
+    InvalidMultiaddr,
+    ProtocolNotSupported,
+    RemoteProtocolError,
+    StreamClosed,
+    StreamReset,
+)
+from libp2p.host import Host
+from libp2p.host.handlers import HandlerTable, Served, is_mistake
+from libp2p.multiaddr import Multiaddr
 
 
 async def one(stream: Stream) -> None: ...
@@ -19,12 +27,15 @@ async def one(stream: Stream) -> None: ...
 async def two(stream: Stream) -> None: ...
 
 
+ONE, TWO = Served(one), Served(two)
+
+
 def test_exact_ids_come_before_match_functions_and_these_in_their_order() -> None:
     table = HandlerTable()
-    table.add((), lambda protocol: protocol.startswith("/a"), one)
-    table.add(("/a/2", "/b"), lambda protocol: protocol.startswith(("/a/9", "/c")), two)
+    table.add((), lambda protocol: protocol.startswith("/a"), ONE)
+    table.add(("/a/2", "/b"), lambda protocol: protocol.startswith(("/a/9", "/c")), TWO)
     found = {protocol: table.find(protocol) for protocol in ("/a/1", "/a/2", "/a/9", "/b", "/c/1", "/d")}
-    assert found == {"/a/1": one, "/a/2": two, "/a/9": one, "/b": two, "/c/1": two, "/d": None}
+    assert found == {"/a/1": ONE, "/a/2": TWO, "/a/9": ONE, "/b": TWO, "/c/1": TWO, "/d": None}
     assert table.protocols == ["/a/2", "/b"]
 
 
@@ -41,21 +52,21 @@ def test_exact_ids_come_before_match_functions_and_these_in_their_order() -> Non
 )
 def test_what_cannot_be_served_is_refused(protocols: tuple[str, ...], match: Any, message: str) -> None:
     table = HandlerTable()
-    table.add(("/taken",), None, one)
+    table.add(("/taken",), None, ONE)
     with pytest.raises(ValueError, match=message):
-        table.add(protocols, match, two)
+        table.add(protocols, match, TWO)
     assert table.protocols == ["/taken"]
 
 
 def test_removing() -> None:
     table = HandlerTable()
-    table.add(("/a", "/b"), lambda protocol: protocol == "/m", one)
-    table.add(("/c",), None, two)
+    table.add(("/a", "/b"), lambda protocol: protocol == "/m", ONE)
+    table.add(("/c",), None, TWO)
     with pytest.raises(KeyError):
         table.remove(("/a", "/nope"))
-    assert table.find("/a") is one, "all or nothing"
+    assert table.find("/a") is ONE, "all or nothing"
     table.remove(("/a",))
-    assert (table.find("/a"), table.find("/m"), table.find("/b"), table.find("/c")) == (None, None, one, two)
+    assert (table.find("/a"), table.find("/m"), table.find("/b"), table.find("/c")) == (None, None, ONE, TWO)
 
 
 @pytest.fixture
@@ -157,3 +168,213 @@ async def test_a_handler_that_host_close_ends_tells_the_peer_so(pair: Any) -> No
         with pytest.raises(StreamReset) as caught:
             await stream.read()
         assert caught.value.code == StreamErrorCode.SHUTDOWN
+
+
+@pytest.mark.parametrize("peer_stops_by", ["reset", "half-close and reset"])
+async def test_a_handler_whose_stream_is_reset_is_cancelled(pair: Any, log: Any, peer_stops_by: str) -> None:
+    async with pair() as (listener, dialer, _):
+        ended: list[str] = []
+
+        @listener.handle("/work")
+        async def work(stream: Stream) -> None:
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                ended.append("cancelled")
+                raise
+
+        @listener.handle("/on", cancel_on_reset=False)
+        async def on(stream: Stream) -> None:
+            outcome = await stream.wait_closed()
+            await asyncio.sleep(5)
+            ended.append(repr(outcome))
+
+        for protocol in ("/work", "/on"):
+            stream = await dialer.new_stream(listener.id, protocol)
+            await stream.agreed()
+            if peer_stops_by == "half-close and reset":
+                await stream.close_write()
+            await asyncio.sleep(1)
+            stream.reset(StreamErrorCode.GARBAGE_COLLECTED)
+        await asyncio.sleep(10)
+        assert ended == ["cancelled", repr(StreamReset(StreamErrorCode.GARBAGE_COLLECTED, by="remote"))]
+        assert not log.records
+
+
+async def test_a_peer_that_closes_does_not_stop_the_handler(pair: Any) -> None:
+    async with pair() as (listener, dialer, _):
+        got: list[bytes] = []
+
+        @listener.handle("/take")
+        async def take(stream: Stream) -> None:
+            data = await stream.read()
+            await asyncio.sleep(5)
+            got.append(data)
+
+        async with await dialer.new_stream(listener.id, "/take") as stream:
+            await stream.write(b"work")
+        await asyncio.sleep(1)
+        await dialer.close()
+        await asyncio.sleep(10)
+        assert got == [b"work"]
+
+
+async def test_a_cancelled_handler_of_a_closing_host_ends_as_one(pair: Any) -> None:
+    async with pair() as (listener, dialer, _):
+        ended: list[str] = []
+
+        @listener.handle("/slow")
+        async def slow(stream: Stream) -> None:
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                await asyncio.sleep(1)
+                ended.append("slow")
+
+        stream = await dialer.new_stream(listener.id, "/slow")
+        await stream.agreed()
+        stream.reset()
+        await asyncio.sleep(0.5)
+        await listener.close()
+        assert ended in (["slow"], [])
+
+
+async def test_a_handler_that_is_no_decorator(pair: Any) -> None:
+    async with pair() as (listener, dialer, _):
+
+        async def answer(stream: Stream) -> None:
+            await stream.write(stream.protocol.encode())
+
+        assert listener.handle("/given", answer) is answer
+        assert await (await dialer.new_stream(listener.id, "/given")).read() == b"/given"
+        listener.remove_handler("/given", handler=answer)
+        assert "/given" not in listener.protocols
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((["/p"],), r"protocol ids are text, each an argument of its own.*got \['/p'\]"),
+        ((b"/p",), "protocol ids are text"),
+        ((one, "/p"), "protocol ids are text"),
+        (("/p", one, two), "protocol ids are text"),
+        (("/p", len), "a handler is an `async def` function of one stream, which <built-in function len> is not"),
+        (("/p", lambda _: None), "a handler is an `async def` function"),
+    ],
+)
+def test_what_is_no_way_to_serve(arguments: Any, message: str) -> None:
+    host = Host()
+    with pytest.raises(TypeError, match=message):
+        host.handle(*arguments)
+    assert "/p" not in host.protocols
+
+
+def test_a_decorated_function_that_is_no_handler() -> None:
+    host = Host()
+    with pytest.raises(TypeError, match=r"which <function .*wrong.*> is not"):
+
+        @host.handle("/p")
+        def wrong(stream: Stream) -> None: ...  # type: ignore[arg-type]
+
+    with pytest.raises(TypeError, match="async def"):
+
+        @host.handle("/p")
+        async def yields(stream: Stream) -> Any:
+            yield b""
+
+    with pytest.raises(ValueError, match='"wait" or "refuse", not \'drop\''):
+        host.handle("/p", when_full="drop")(one)  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="at least 1, not 0"):
+        host.handle("/p", max_streams_per_peer=0)(one)
+    assert "/p" not in host.protocols
+
+
+async def test_objects_that_are_called_serve_too(pair: Any) -> None:
+    class Answer:
+        async def __call__(self, stream: Stream) -> None:
+            await stream.write(b"object")
+
+    async with pair() as (listener, dialer, _):
+        listener.handle("/object", Answer())
+        assert await (await dialer.new_stream(listener.id, "/object")).read() == b"object"
+
+
+async def test_new_stream_wants_each_protocol_by_itself(pair: Any) -> None:
+    async with pair() as (listener, dialer, _):
+        with pytest.raises(TypeError, match=r"protocol ids are text, each an argument of its own.*got \['/p'\]"):
+            await dialer.new_stream(listener.id, ["/p"])
+
+
+async def test_mistakes_are_logged_and_a_peer_that_leaves_is_not(pair: Any, log: Any) -> None:
+    async with pair() as (listener, dialer, _):
+
+        @listener.handle("/typo")
+        async def typo(stream: Stream) -> None:
+            Multiaddr("/ip4/127.0.0.1:4001")
+
+        @listener.handle("/late")
+        async def late(stream: Stream) -> None:
+            await stream.close_write()
+            await stream.write(b"too late")
+
+        @listener.handle("/chat")
+        async def chat(stream: Stream) -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(stream.readexactly(1000))
+                group.create_task(asyncio.sleep(60))
+
+        @listener.handle("/slow")
+        async def slow(stream: Stream) -> None:
+            async with asyncio.timeout(1):
+                await stream.readexactly(1000)
+
+        for protocol in ("/typo", "/late", "/chat", "/slow"):
+            await (await dialer.new_stream(listener.id, protocol)).agreed()
+        await asyncio.sleep(2)
+        await dialer.close()
+        await asyncio.sleep(1)
+        kinds = [type(record.exc_info[1]) for record in log.records]
+        assert kinds == [InvalidMultiaddr, StreamClosed]
+
+
+def test_a_group_is_a_mistake_where_one_of_it_is() -> None:
+    left = StreamReset(by="remote")
+    assert not is_mistake(ExceptionGroup("all", [left, ExceptionGroup("within", [left])]))
+    assert is_mistake(ExceptionGroup("all", [left, ExceptionGroup("within", [KeyError()])]))
+
+
+async def test_a_peers_streams_above_the_limit_wait_or_are_refused(pair: Any) -> None:
+    async with pair() as (listener, dialer, _):
+        running: list[str] = []
+
+        async def serve(stream: Stream) -> None:
+            running.append(stream.protocol)
+            try:
+                await stream.write(await stream.readexactly(1))
+            finally:
+                running.remove(stream.protocol)
+
+        listener.handle("/wait", serve, max_streams_per_peer=2, when_full="wait")
+        listener.handle("/refuse", serve, max_streams_per_peer=2)
+        waiting = [await dialer.new_stream(listener.id, "/wait") for _ in range(5)]
+        refused = [await dialer.new_stream(listener.id, "/refuse") for _ in range(3)]
+        await asyncio.sleep(1)
+        assert sorted(running) == ["/refuse"] * 2 + ["/wait"] * 2
+        with pytest.raises(StreamReset) as caught:
+            await refused[2].read()
+        assert caught.value.code == StreamErrorCode.RESOURCE_LIMIT_EXCEEDED
+        waiting.pop(3).reset()  # it gives up while it waits
+        for stream in waiting:
+            await stream.write(b"x")
+        for stream in waiting:
+            assert await stream.read() == b"x"
+        for stream in refused[:2]:
+            await stream.write(b"x")
+            assert await stream.read() == b"x"
+        again = [await dialer.new_stream(listener.id, protocol) for protocol in ("/wait", "/refuse") for _ in range(2)]
+        await asyncio.sleep(1)
+        assert sorted(running) == ["/refuse"] * 2 + ["/wait"] * 2
+        for stream in again:
+            stream.reset()
+        await asyncio.sleep(1)
+        assert not running

@@ -26,7 +26,7 @@ class IdentifyConfig:
     max_protocols: int = 128
     """Protocols that are taken of one peer; more are dropped."""
     max_inbound_streams: int = 8
-    """Streams of identify and identify push that one peer may have open; one more is reset."""
+    """Streams of identify, and as many of identify push, that one peer may have open; one more is reset."""
     max_pushes: int = 32
     """Peers that are told of a change at a time; the others follow."""
     push_delay: float = 0.2

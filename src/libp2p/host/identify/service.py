@@ -19,9 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from weakref import WeakKeyDictionary
 
@@ -63,7 +61,6 @@ class Identify(Service):
         self._own = OwnInfo(host, self._config, wall_clock)
         self._infos: WeakKeyDictionary[Connection, IdentifyInfo] = WeakKeyDictionary()
         self._exchanges: dict[Connection, _Exchange] = {}
-        self._inbound: Counter[PeerId] = Counter()
         self._rates: dict[PeerId, TokenBucket] = {}  # of connected peers that have asked or told
         self._changed = False
         self._pushing = False
@@ -73,8 +70,9 @@ class Identify(Service):
         self.follow(PeerDisconnected, self._peer_gone)
         self.follow(AddrsChanged, lambda _: self._own_changed())
         self.follow(ProtocolsChanged, lambda _: self._own_changed())
-        self.serve([ID], self._answer)
-        self.serve([PUSH_ID], self._receive_push)
+        limit = self._config.max_inbound_streams
+        self.serve([ID], self._answer, cancel_on_reset=False, max_streams_per_peer=limit)
+        self.serve([PUSH_ID], self._receive_push, max_streams_per_peer=limit)
         self._own.changed()
 
     # Learning
@@ -148,9 +146,9 @@ class Identify(Service):
 
     async def _receive_push(self, stream: Stream) -> None:
         connection = stream.connection
-        with self._admitted(stream):
-            async with time_limit("identify push", self._config.timeout):
-                data = await self._read(stream)
+        self._check_rate(stream)
+        async with time_limit("identify push", self._config.timeout):
+            data = await self._read(stream)
         known = self._infos.get(connection) or IdentifyInfo(connection.remote_peer, connection.remote_key)
         info = self._decode(data, known)
         self._store(info)
@@ -261,13 +259,13 @@ class Identify(Service):
 
     async def _answer(self, stream: Stream) -> None:
         connection = stream.connection
-        with self._admitted(stream):
-            try:
-                async with time_limit("identify", self._config.timeout):
-                    await stream.write(self._own.message(connection))
-            except (Libp2pError, OSError):
-                self._own.forget(connection)
-                raise
+        self._check_rate(stream)
+        try:
+            async with time_limit("identify", self._config.timeout):
+                await stream.write(self._own.message(connection))
+        except (Libp2pError, OSError):
+            self._own.forget(connection)
+            raise
 
     # The host's events
 
@@ -287,20 +285,9 @@ class Identify(Service):
     def _peer_gone(self, event: PeerDisconnected) -> None:
         self._rates.pop(event.peer, None)
 
-    @contextmanager
-    def _admitted(self, stream: Stream) -> Iterator[None]:
-        """Count an inbound stream while it is served; reset one too many and raise `LimitExceeded`."""
-        peer, limit = stream.connection.remote_peer, self._config.max_inbound_streams
+    def _check_rate(self, stream: Stream) -> None:
+        """Reset a stream of a peer that has asked or told too often of late, and raise `LimitExceeded`."""
+        peer = stream.connection.remote_peer
         if not self._in_time(peer):
             stream.reset(StreamErrorCode.RATE_LIMITED)
             raise LimitExceeded("exchanges_per_second", scope=str(peer), value=self._config.exchanges_per_second)
-        if self._inbound[peer] >= limit:
-            stream.reset(StreamErrorCode.RESOURCE_LIMIT_EXCEEDED)
-            raise LimitExceeded("max_inbound_streams of identify", scope=str(peer), value=limit)
-        self._inbound[peer] += 1
-        try:
-            yield
-        finally:
-            self._inbound[peer] -= 1
-            if not self._inbound[peer]:
-                del self._inbound[peer]

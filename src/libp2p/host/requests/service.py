@@ -41,6 +41,9 @@ class RequestsConfig:
     """Seconds for a request, unless a call says otherwise."""
     max_calls: int = 1024
     """Calls of one stream that are served at a time. Behind them the client waits."""
+    max_streams_per_peer: int = 256
+    """Streams that one peer may have served at a time, of each protocol and form (requests in the plain form and calls
+    of many messages have one each). More wait for their turn."""
     idle_timeout: float = 60.0
     """Seconds after which a kept stream without calls is closed."""
 
@@ -76,9 +79,10 @@ class Requests(Service):
                 max_calls=self._config.max_calls if max_calls is None else max_calls,
             )
             self._servers.append(server)
-            self.serve([PREFIX + protocol], server.serve)
+            most = self._config.max_streams_per_peer
+            self.serve([PREFIX + protocol], server.serve, max_streams_per_peer=most, when_full="wait")
             if not server.is_streaming:
-                self.serve([protocol], server.serve_plain)
+                self.serve([protocol], server.serve_plain, max_streams_per_peer=most, when_full="wait")
             return responder
 
         return add

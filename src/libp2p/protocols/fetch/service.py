@@ -13,15 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
-from ...connection import Service, ServiceHost, Stream, StreamErrorCode, Target
+from ...connection import Service, ServiceHost, Stream, Target
 from ...errors import RemoteProtocolError
-from ...identity import PeerId
 from ...io import read_delimited, time_limit, write_delimited
 from .fetch_pb2 import FetchRequest, FetchResponse
 
@@ -59,11 +57,10 @@ class Fetch(Service):
         super().__init__(host)
         self.config = config or FetchConfig()
         self._lookups: dict[bytes, Lookup] = {}
-        self._open: Counter[PeerId] = Counter()
 
     async def start(self) -> None:
         """Serve the protocol."""
-        self.serve([PROTOCOL_ID], self._answer)
+        self.serve([PROTOCOL_ID], self._answer, max_streams_per_peer=self.config.max_streams_per_peer)
 
     def register(self, prefix: bytes | str, lookup: Lookup) -> None:
         """Look up keys that begin with `prefix` by `lookup`; of several prefixes the longest counts. Raises
@@ -107,20 +104,10 @@ class Fetch(Service):
         return response.data
 
     async def _answer(self, stream: Stream) -> None:
-        peer = stream.connection.remote_peer
-        if self._open[peer] >= self.config.max_streams_per_peer:
-            stream.reset(StreamErrorCode.RESOURCE_LIMIT_EXCEEDED)
-            return
-        self._open[peer] += 1
-        try:
-            async with time_limit("answering a fetch", self.config.timeout):
-                limit = self.config.max_key_size + _OVERHEAD
-                data = await read_delimited(stream, limit=limit, what="fetch request")
-                await write_delimited(stream, (await self._response(data)).SerializeToString(deterministic=True))
-        finally:
-            self._open[peer] -= 1
-            if not self._open[peer]:
-                del self._open[peer]
+        async with time_limit("answering a fetch", self.config.timeout):
+            limit = self.config.max_key_size + _OVERHEAD
+            data = await read_delimited(stream, limit=limit, what="fetch request")
+            await write_delimited(stream, (await self._response(data)).SerializeToString(deterministic=True))
 
     async def _response(self, data: bytes) -> FetchResponse:
         request = FetchRequest()

@@ -107,7 +107,10 @@ class Server:
             if pause := bucket.take(loop.time()):
                 await asyncio.sleep(pause)
             request = decode(data)
-            answer = await self.answer(request, stream.connection)
+            try:
+                answer = await self.answer(request, stream.connection)
+            except InvalidRecord as error:
+                raise RemoteProtocolError(f"{request.type.name} refused: {error}") from error
             self.answered[request.type] += 1
             if answer is not None:
                 connected = [info.peer for info in answer.closer if self._host.connections_to(info.peer)]

@@ -16,14 +16,12 @@ wait for that too. The negotiation of the protocol is over before the clock star
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from ...connection import Service, ServiceHost, Stream, StreamErrorCode, Target
 from ...errors import InvalidInput, RemoteProtocolError
-from ...identity import PeerId
 
 PROTOCOL_ID = "/perf/1.0.0"
 
@@ -66,25 +64,11 @@ class Perf(Service):
     def __init__(self, host: ServiceHost, config: PerfConfig | None = None) -> None:
         super().__init__(host)
         self._config = config or PerfConfig()
-        self._open: Counter[PeerId] = Counter()
 
     async def start(self) -> None:
-        self.serve([PROTOCOL_ID], self._serve)
+        self.serve([PROTOCOL_ID], self._serve, max_streams_per_peer=self._config.max_streams_per_peer)
 
     async def _serve(self, stream: Stream) -> None:
-        peer = stream.connection.remote_peer
-        if self._open[peer] >= self._config.max_streams_per_peer:
-            stream.reset(StreamErrorCode.RESOURCE_LIMIT_EXCEEDED)
-            return
-        self._open[peer] += 1
-        try:
-            await self._take_and_give(stream)
-        finally:
-            self._open[peer] -= 1
-            if not self._open[peer]:
-                del self._open[peer]
-
-    async def _take_and_give(self, stream: Stream) -> None:
         limit = self._config.max_bytes
         wanted = int.from_bytes(await stream.readexactly(8), "big")
         taken = 0

@@ -15,10 +15,9 @@ import asyncio
 import logging
 import os
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 
-from ...connection import Connection, Service, ServiceHost, Stream, StreamErrorCode, Target
+from ...connection import Connection, Service, ServiceHost, Stream, Target
 from ...errors import IncompleteRead, InvalidRecord, Libp2pError, RoutingError
 from ...identity import PeerId
 from ...io import read_delimited, time_limit, write_delimited
@@ -56,11 +55,10 @@ class RendezvousPoint(Service):
         self.config = config or RendezvousConfig()
         self.registry = Registry(self.config, os.urandom(8))
         self._clock = clock
-        self._open: Counter[PeerId] = Counter()
 
     async def start(self) -> None:
         """Serve the protocol."""
-        self.serve([PROTOCOL_ID], self._serve)
+        self.serve([PROTOCOL_ID], self._serve, max_streams_per_peer=self.config.max_streams_per_peer)
         self.spawn(self._expire(), name="expiring")
 
     async def _expire(self) -> None:
@@ -70,20 +68,11 @@ class RendezvousPoint(Service):
 
     async def _serve(self, stream: Stream) -> None:
         peer = stream.connection.remote_peer
-        if self._open[peer] >= self.config.max_streams_per_peer:
-            stream.reset(StreamErrorCode.RESOURCE_LIMIT_EXCEEDED)
-            return
-        self._open[peer] += 1
-        try:
-            while (data := await self._next(stream)) is not None:
-                answer = self._answer(data, peer)
-                if answer is not None:
-                    async with time_limit("answering a rendezvous request", self.config.timeout):
-                        await write_delimited(stream, answer)
-        finally:
-            self._open[peer] -= 1
-            if not self._open[peer]:
-                del self._open[peer]
+        while (data := await self._next(stream)) is not None:
+            answer = self._answer(data, peer)
+            if answer is not None:
+                async with time_limit("answering a rendezvous request", self.config.timeout):
+                    await write_delimited(stream, answer)
 
     async def _next(self, stream: Stream) -> bytes | None:
         """The next request; None at the end."""

@@ -162,6 +162,43 @@ class ConnectionSuite:
                 await side.until_streams_are_gone()
                 await other.until_streams_are_gone()
 
+    async def test_a_reset_behind_the_end_is_told(self) -> None:
+        async with self.sides() as (dialer, listener):
+            ours, theirs = await dialer.stream_to(listener)
+            await ours.write(b"question")
+            await ours.close_write()
+            assert await ends(theirs.read()) == b"question"
+            waiting = await started(theirs.wait_closed())
+            ours.reset(0x1005)
+            for outcome, by in ((await ends(waiting), "remote"), (await ends(ours.wait_closed()), "local")):
+                assert isinstance(outcome, StreamReset)
+                assert outcome.by == by
+                if self.carries_reset_codes:
+                    assert outcome.code == 0x1005
+            for call in (theirs.read(1), theirs.read(), theirs.readexactly(1), theirs.write(b"x")):
+                with raises(StreamReset):
+                    await ends(call)
+
+    async def test_waiting_for_the_end_of_a_stream_tells_how_it_ended(self) -> None:
+        async with self.sides() as (dialer, listener):
+            ours, theirs = await dialer.stream_to(listener)
+            waiting = await started(theirs.wait_closed())
+            cancelled = await started(theirs.wait_closed())
+            await cancel(cancelled)
+            await ours.write(b"question")
+            await ours.close_write()
+            assert await ends(theirs.read()) == b"question"
+            assert await is_held(waiting)
+            await theirs.close_write()
+            assert await ends(ours.read()) == b""
+            assert await ends(waiting) is None
+            assert await ends(ours.wait_closed()) is None
+            _, lost = await dialer.stream_to(listener)
+            dialer.connection.abort()
+            outcome = await ends(lost.wait_closed())
+            assert isinstance(outcome, ConnectionClosed)
+            assert outcome.by == "remote"
+
     async def test_a_reset_of_one_stream_leaves_the_others(self) -> None:
         async with self.sides() as (dialer, listener):
             doomed, _ = await dialer.stream_to(listener)

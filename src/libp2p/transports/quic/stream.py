@@ -66,12 +66,19 @@ class QuicStream(MuxedStream):
     def reset_received(self, code: int) -> None:
         """The peer has reset its direction."""
         self._incoming.set_error(StreamReset(code, by="remote"))
+        self._given_up()
 
     def stop_received(self, code: int) -> None:
-        """The peer reads nothing more."""
+        """The peer reads nothing more. With a code, and behind the end of its own direction, that is a reset; without,
+        it may be how the peer closes.
+        """
+        error = StreamReset(code, by="remote")
         if self._write_error is None:
-            self._write_error = StreamReset(code, by="remote")
+            self._write_error = error
             self._end_write()
+        if code and self._incoming.ended:
+            self._incoming.set_error(error, instead_of_end=True)
+            self._given_up()
 
     def _abandon(self, unread: int, ended: bool) -> None:  # noqa: ARG002 - the engine knows better
         self._quic.abandon(self)
