@@ -119,7 +119,11 @@ def test_a_private_network_refuses_what_it_cannot_hide() -> None:
 async def test_hosts_meet_on_every_default_transport(tmp_path: Path) -> None:
     addrs = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws", f"/unix{tmp_path}/one.sock", "/memory/0"]
     async with Host(listen_addrs=addrs) as listener:
-        listener.handle("/hello/1.0.0")(lambda stream: stream.write(b"hello"))
+
+        @listener.handle("/hello/1.0.0")
+        async def hello(stream: Stream) -> None:
+            await stream.write(b"hello")
+
         assert [addr.peer_id_text or "none" for addr in listener.addrs].count(str(listener.id)) == len(addrs) - 1
         for addr in listener.addrs:
             async with Host() as dialer, await dialer.new_stream(addr, "/hello/1.0.0") as stream:
