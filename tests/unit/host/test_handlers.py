@@ -299,12 +299,6 @@ async def test_objects_that_are_called_serve_too(pair: Any) -> None:
         assert await (await dialer.new_stream(listener.id, "/object")).read() == b"object"
 
 
-async def test_new_stream_wants_each_protocol_by_itself(pair: Any) -> None:
-    async with pair() as (listener, dialer, _):
-        with pytest.raises(TypeError, match=r"protocol ids are text, each an argument of its own.*got \['/p'\]"):
-            await dialer.new_stream(listener.id, ["/p"])
-
-
 async def test_mistakes_are_logged_and_a_peer_that_leaves_is_not(pair: Any, log: Any) -> None:
     async with pair() as (listener, dialer, _):
 
