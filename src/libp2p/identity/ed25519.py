@@ -1,7 +1,8 @@
 """Ed25519 keys (peer-ids spec, "Ed25519").
 
     public     32 bytes
-    private    seed (32) + public (32), or the old seed (32) + public (32) + public (32)
+    private    seed (32) + public (32), or the old seed (32) + public (32) + public (32); read is also the seed alone,
+               which the older Python libp2p writes
     signature  64 bytes, RFC 8032
 
 The public half of a private key is always checked against the seed: signing with a foreign one would leak the seed.
@@ -43,8 +44,8 @@ class Ed25519(Algorithm[Ed25519PublicKey, Ed25519PrivateKey]):
         return public.public_bytes_raw()
 
     def load_private(self, raw: bytes) -> Ed25519PrivateKey:
-        if len(raw) not in (2 * _SIZE, 3 * _SIZE):
-            raise InvalidKey(f"an Ed25519 private key has 64 bytes (or 96, the old form), not {len(raw)}")
+        if len(raw) not in (_SIZE, 2 * _SIZE, 3 * _SIZE):
+            raise InvalidKey(f"an Ed25519 private key has 64 bytes (or 32 or 96, old forms), not {len(raw)}")
         private = Ed25519PrivateKey.from_private_bytes(raw[:_SIZE])
         # "compare the two public key strings (32 bytes each) and verify they are identical [...] If they do not match,
         # reject or error out because the byte array is invalid."

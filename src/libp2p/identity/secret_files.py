@@ -81,19 +81,27 @@ def write_secret(path: str | os.PathLike[str], content: bytes, *, overwrite: boo
         return
     try:
         _fill(descriptor, content)
-        if not overwrite:
-            _name(descriptor, path)
-            return
-        temporary.unlink(missing_ok=True)
-        _name(descriptor, temporary)
-        temporary.replace(path)
+        if overwrite:
+            temporary.unlink(missing_ok=True)
+        named = _name(descriptor, temporary if overwrite else path)
     finally:
         os.close(descriptor)
+    if not named:
+        _write_by_name(path, temporary, content, overwrite=overwrite)
+    elif overwrite:
+        temporary.replace(path)
 
 
-def _name(descriptor: int, path: Path) -> None:
-    """Give the file without a name one. With a directory given Python asks for the system call that can do so."""
-    os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
+def _name(descriptor: int, path: Path) -> bool:
+    """Give the file without a name one; whether that can be done here. Raises `FileExistsError`."""
+    try:
+        # With a directory given Python asks for the system call that can do so.
+        os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
+    except FileExistsError:
+        raise
+    except OSError:
+        return False
+    return True
 
 
 def _fill(descriptor: int, content: bytes) -> None:

@@ -170,16 +170,19 @@ def without_nameless_files(monkeypatch):
     monkeypatch.delattr(os, "O_TMPFILE", raising=False)
 
 
-def without_hard_links(monkeypatch):
+def without_hard_links_or_nameless_files(monkeypatch):
     without_nameless_files(monkeypatch)
+    without_hard_links(monkeypatch)
 
+
+def without_hard_links(monkeypatch):
     def link(*args, **kwargs):
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", link)
 
 
-@pytest.mark.parametrize("system", [without_nameless_files, without_hard_links])
+@pytest.mark.parametrize("system", [without_nameless_files, without_hard_links, without_hard_links_or_nameless_files])
 def test_file_systems_that_can_do_less(tmp_path, monkeypatch, system):
     system(monkeypatch)
     first, second = PrivateKey.generate(), PrivateKey.generate()

@@ -116,10 +116,15 @@ def test_ed25519_private_key_with_the_public_key_twice():
     assert key.to_protobuf() == ED25519["private"]
 
 
+def test_ed25519_private_key_without_the_public_key():
+    key = PrivateKey(KeyType.ED25519, SEED)
+    assert key.to_protobuf() == ED25519["private"]
+
+
 @pytest.mark.parametrize(
     ("key_type", "raw", "reason"),
     [
-        (KeyType.ED25519, SEED, "64 bytes"),
+        (KeyType.ED25519, SEED + PUBLIC[:31], "64 bytes"),
         (KeyType.ED25519, SEED + bytes(32), "does not belong"),
         (KeyType.ED25519, SEED + PUBLIC + bytes(32), "does not belong"),
         (KeyType.ED25519, SEED + bytes(32) + PUBLIC, "does not belong"),
