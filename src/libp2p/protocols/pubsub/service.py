@@ -62,8 +62,8 @@ class PubSub(Service):
     """What floodsub and gossipsub have in common: everything but their settings.
 
     `dice` is what randomness comes from; `tracer` sees each step; `inspect` may refuse an RPC (by False) before
-    anything of it is done; `discovery` finds peers of our topics; `wall_clock` gives nanoseconds, from which sequence numbers
-    start, so that they go on behind a restart.
+    anything of it is done; `discovery` finds peers of our topics; `wall_clock` gives nanoseconds, from which sequence
+    numbers start, so that they go on behind a restart.
     """
 
     def __init__(
