@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address
 from typing import TypeAlias, TypeVar
 
@@ -21,6 +22,7 @@ Group: TypeAlias = tuple[int, int]
 T = TypeVar("T")
 
 
+@lru_cache(maxsize=8192)
 def group_of(addr: Multiaddr) -> Group | None:
     """The group of the address that `addr` begins with; None for one that is not public, and for names."""
     ip = ip_of(addr)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum
+from functools import lru_cache
 
 from ...multiaddr import Multiaddr, Reach, may_share, reach_of, reach_of_remote
 
@@ -32,4 +33,9 @@ class Scope(Enum):
 
     def filter(self, addrs: Iterable[Multiaddr], reach: Reach) -> tuple[Multiaddr, ...]:
         """Those of `addrs` that can be told to, or taken from, a peer that is as far away as `reach`."""
-        return tuple(addr for addr in addrs if self.contains(addr) and may_share(addr, reach))
+        return tuple(addr for addr in addrs if _passes(self, addr, reach))
+
+
+@lru_cache(maxsize=8192)  # servers name the same addresses again and again
+def _passes(scope: Scope, addr: Multiaddr, reach: Reach) -> bool:
+    return scope.contains(addr) and may_share(addr, reach)

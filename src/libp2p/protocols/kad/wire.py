@@ -200,6 +200,9 @@ def read_addrs(peer: PeerId, encoded: Sequence[bytes]) -> tuple[Multiaddr, ...]:
             addr = Multiaddr.from_peer(one)
         except InvalidMultiaddr:
             continue
-        if addr.peer_id_text in (None, str(peer)) and len(bare := addr.without_peer()):
+        named = addr.peer_id_text
+        if named is None:
+            addrs[addr] = None
+        elif named == str(peer) and len(bare := addr.without_peer()):
             addrs[bare] = None
     return tuple(addrs)
