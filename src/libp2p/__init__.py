@@ -9,6 +9,7 @@ What there is, and where:
 
     Host, HostConfig                      a node: listens, dials, serves protocols, opens streams, asks requests
     Connection, Stream, Direction         what one gets from it
+    read_protobuf, write_protobuf         protobuf messages with a length before them; `Stream` has `read_message` itself
     Request, Call                         requests: what a responder is asked; one of many messages each way
     Kept, RedialBackoff                   `host.keep(peer)`: a connection that is made again when it is lost
     PeerConnected, PeerDisconnected, PeerIdentified, ConnectionOpened, ConnectionLost, StreamStarted, StreamEnded
@@ -23,7 +24,7 @@ What there is, and where:
     libp2p.security, libp2p.muxers        noise, tls, private networks; yamux, mplex
     libp2p.protocols                      pubsub (gossipsub), kad (the DHT), rendezvous, fetch, perf
     libp2p.discovery                      bootstrap, mDNS, HTTP
-    libp2p.io                             messages with a length before them, on any byte stream
+    libp2p.io                             byte streams, what all streams are
     libp2p.events, libp2p.swarm, libp2p.host
                                           all events; limits and gaters; settings
     libp2p.testing                        networks in virtual time, for tests of programs
@@ -59,6 +60,7 @@ from .identity import (
     load_private_key,
     save_private_key,
 )
+from .io import read_protobuf, write_protobuf
 from .multiaddr import Multiaddr
 from .swarm import ConnectionLost, ConnectionOpened, PeerConnected, PeerDisconnected, StreamEnded, StreamStarted
 
@@ -103,5 +105,7 @@ __all__ = [
     "StreamStarted",
     "load_or_create_private_key",
     "load_private_key",
+    "read_protobuf",
     "save_private_key",
+    "write_protobuf",
 ]

@@ -9,7 +9,9 @@ from typing import ClassVar
 from ..errors import ConnectionClosed, copy_of
 from ..identity import PeerId, PrivateKey, PublicKey
 from ..io import DEFAULT_READ_LIMIT, Buffer, ByteStream, ReceiveBuffer, Sink, WriteGate, check_buffers
+from ..io.delimited import read_message, read_varint
 from ..multiaddr import Multiaddr
+from ..varint import MAX_VARINT
 
 _PULL_HIGH_WATER = 64 * 1024
 """Bytes that a connection buffers for a handshake before it stops reading from the network."""
@@ -72,6 +74,12 @@ class RawConnection(ByteStream):
 
     async def readuntil(self, separator: bytes = b"\n", *, limit: int = 65536) -> bytes:
         return await self._incoming.readuntil(separator, limit=limit)
+
+    async def read_message(self, *, limit: int, what: str = "message") -> bytes:
+        return await read_message(self._incoming, limit=limit, what=what)
+
+    async def read_varint(self, *, limit: int = MAX_VARINT, what: str = "varint") -> int:
+        return await read_varint(self._incoming, limit=limit, what=what)
 
     async def write(self, *parts: Buffer) -> None:
         check_buffers(parts)

@@ -12,7 +12,9 @@ from ..error_codes import StreamErrorCode
 from ..errors import ConnectionClosed, StreamReset
 from ..identity import PeerId, PublicKey
 from ..io import DEFAULT_READ_LIMIT, ByteStream, MemoryAccount, ReceiveBuffer
+from ..io.delimited import read_message, read_varint
 from ..multiaddr import Multiaddr
+from ..varint import MAX_VARINT
 from .raw import SecureChannel
 
 
@@ -79,6 +81,12 @@ class Stream(ByteStream):
 
     async def readuntil(self, separator: bytes = b"\n", *, limit: int = 65536) -> bytes:
         return await self._incoming.readuntil(separator, limit=limit)
+
+    async def read_message(self, *, limit: int, what: str = "message") -> bytes:
+        return await read_message(self._incoming, limit=limit, what=what)
+
+    async def read_varint(self, *, limit: int = MAX_VARINT, what: str = "varint") -> int:
+        return await read_varint(self._incoming, limit=limit, what=what)
 
     @property
     def is_diverted(self) -> bool:

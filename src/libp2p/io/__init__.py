@@ -1,12 +1,12 @@
 """Byte streams: the interface, buffered exact reads, length-delimited messages, tasks, accounts of memory."""
 
 from .buffer import DEFAULT_READ_LIMIT, ReceiveBuffer
-from .delimited import read_delimited, write_delimited
+from .delimited import read_protobuf, write_protobuf
 from .gate import WriteGate
 from .limits import time_limit
 from .memory import HostMemory, MemoryAccount, MemoryConfig
 from .rate import TokenBucket
-from .stream import Buffer, ByteStream, Reader, Sink, check_buffers, joined
+from .stream import Buffer, ByteStream, Sink, check_buffers, joined
 from .tasks import TaskSupervisor, all_of
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "HostMemory",
     "MemoryAccount",
     "MemoryConfig",
-    "Reader",
     "ReceiveBuffer",
     "Sink",
     "TaskSupervisor",
@@ -25,7 +24,7 @@ __all__ = [
     "all_of",
     "check_buffers",
     "joined",
-    "read_delimited",
+    "read_protobuf",
     "time_limit",
-    "write_delimited",
+    "write_protobuf",
 ]

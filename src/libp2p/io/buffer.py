@@ -284,6 +284,16 @@ class ReceiveBuffer:
         self._check_free()
         await self._fill(n)
 
+    def peek(self, n: int) -> bytes:
+        """The first `n` bytes, which stay, or as many as there are. Never waits."""
+        head = b""
+        for chunk in self._chunks:
+            start = 0 if head else self._offset
+            head += chunk[start : start + n - len(head)]
+            if len(head) == n:
+                break
+        return head
+
     def skip(self, expected: bytes) -> bool:
         """Take `expected` where the bytes that have arrived begin with it; whether they do. Never waits."""
         length = len(expected)

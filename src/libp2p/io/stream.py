@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
+from ..varint import MAX_VARINT, encode_varint
 from .buffer import DEFAULT_READ_LIMIT
 
 Buffer = bytes | bytearray | memoryview
@@ -34,16 +35,6 @@ _CHUNK = 256 * 1024
 """Bytes at most that one step of `async for chunk in stream` yields."""
 
 
-class Reader(Protocol):
-    """The reading side of a byte stream. `ReceiveBuffer` says what each call does."""
-
-    async def read(self, n: int = -1, *, limit: int = DEFAULT_READ_LIMIT) -> bytes: ...
-
-    async def readexactly(self, n: int) -> bytes: ...
-
-    async def readuntil(self, separator: bytes = b"\n", *, limit: int = 65536) -> bytes: ...
-
-
 class ByteStream(ABC):
     """A reliable, ordered stream of bytes in both directions.
 
@@ -66,6 +57,26 @@ class ByteStream(ABC):
         """Bytes up to and with `separator`, `limit` bytes at most (else `MessageTooLarge`). Raises `IncompleteRead`
         where the stream ends before.
         """
+
+    @abstractmethod
+    async def read_message(self, *, limit: int, what: str = "message") -> bytes:
+        """One message of at most `limit` bytes, which has its length before it, a varint.
+
+        Raises `MessageTooLarge` before anything of a larger one is read, `RemoteProtocolError` for a malformed length
+        and `IncompleteRead` where the stream ends before the message does; its `partial` is empty where the stream
+        ended between messages. `what` names the message in errors.
+        """
+
+    @abstractmethod
+    async def read_varint(self, *, limit: int = MAX_VARINT, what: str = "varint") -> int:
+        """An unsigned varint. Raises `RemoteProtocolError` for a malformed one and for one above `limit`, and
+        `IncompleteRead` where the stream ends before. `what` names it in errors.
+        """
+
+    async def write_message(self, data: Buffer) -> None:
+        """Send `data` behind its length, a varint. Raises what `write` does."""
+        check_buffers((data,))
+        await self.write(encode_varint(data.nbytes if isinstance(data, memoryview) else len(data)), data)
 
     @abstractmethod
     async def write(self, *parts: Buffer) -> None:

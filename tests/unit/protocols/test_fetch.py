@@ -9,7 +9,6 @@ import pytest
 from libp2p.connection import Stream
 from libp2p.errors import MessageTooLarge, ProtocolNotSupported, RemoteProtocolError, StageTimeout, StreamReset
 from libp2p.host import Host
-from libp2p.io import read_delimited, write_delimited
 from libp2p.protocols.fetch import PROTOCOL_ID, Fetch, FetchConfig
 
 
@@ -79,7 +78,7 @@ async def test_bounds() -> None:
             with pytest.raises(StreamReset):
                 await stream.read()
         stream = await client.host.new_stream(server.host.id, PROTOCOL_ID)
-        await write_delimited(stream, b"\xff")
+        await stream.write_message(b"\xff")
         with pytest.raises(StreamReset):
             await stream.read()
 
@@ -88,8 +87,8 @@ async def test_answers_are_bounded_and_checked() -> None:
     answers = [b"\x12\xe4\x80\x40" + bytes(1024 * 1024 + 100), b"\xff", b"\x08\x07"]
 
     async def serve(stream: Stream) -> None:
-        await read_delimited(stream, limit=99)
-        await write_delimited(stream, answers.pop(0))
+        await stream.read_message(limit=99)
+        await stream.write_message(answers.pop(0))
 
     async with Host(listen_addrs=["/memory/0"]) as one, Host() as two, Fetch(two) as client:
         one.handle(PROTOCOL_ID)(serve)

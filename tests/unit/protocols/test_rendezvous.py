@@ -10,7 +10,6 @@ import pytest
 from libp2p.errors import RemoteProtocolError, RoutingError, StreamReset
 from libp2p.host import Host
 from libp2p.identity import PeerId
-from libp2p.io import read_delimited, write_delimited
 from libp2p.protocols.rendezvous import (
     PROTOCOL_ID,
     Refused,
@@ -208,11 +207,11 @@ async def test_nobody_registers_others() -> None:
         mine = PeerRecord(two.host.id, time.time_ns(), tuple(two.host.listen_addrs)).seal(two.host.key).to_bytes()
         stream = await one.host.new_stream(point.addrs[0], PROTOCOL_ID)
         for record in (mine, b"", b"nonsense", bytes(5000)):
-            await write_delimited(stream, encode(Register("app", record)))
-            answer = decode(await read_delimited(stream, limit=9999))
+            await stream.write_message(encode(Register("app", record)))
+            answer = decode(await stream.read_message(limit=9999))
             assert isinstance(answer, Registered)
             assert answer.status == Status.INVALID_SIGNED_PEER_RECORD
-        await write_delimited(stream, encode(Registered(0)))
+        await stream.write_message(encode(Registered(0)))
         with pytest.raises(StreamReset):
             await stream.read()
 

@@ -16,11 +16,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from google.protobuf.message import DecodeError
-
 from ...connection import Service, ServiceHost, Stream, Target
 from ...errors import RemoteProtocolError
-from ...io import read_delimited, time_limit, write_delimited
+from ...io import read_protobuf, time_limit, write_protobuf
 from .fetch_pb2 import FetchRequest, FetchResponse
 
 logger = logging.getLogger(__name__)
@@ -85,18 +83,13 @@ class Fetch(Service):
         async with time_limit("fetch", self.config.timeout):
             stream = await self.host.new_stream(target, PROTOCOL_ID)
             try:
-                await write_delimited(stream, FetchRequest(identifier=wanted).SerializeToString())
+                await write_protobuf(stream, FetchRequest(identifier=wanted))
                 limit = self.config.max_value_size + _OVERHEAD
-                data = await read_delimited(stream, limit=limit, what="fetch response")
+                response = await read_protobuf(stream, FetchResponse, limit=limit, what="fetch response")
             except BaseException:
                 stream.reset()
                 raise
             await stream.close()
-        response = FetchResponse()
-        try:
-            response.ParseFromString(data)
-        except DecodeError as error:
-            raise RemoteProtocolError(f"malformed fetch response: {error}") from error
         if response.status == NOT_FOUND:
             return None
         if response.status != OK:
@@ -106,15 +99,10 @@ class Fetch(Service):
     async def _answer(self, stream: Stream) -> None:
         async with time_limit("answering a fetch", self.config.timeout):
             limit = self.config.max_key_size + _OVERHEAD
-            data = await read_delimited(stream, limit=limit, what="fetch request")
-            await write_delimited(stream, (await self._response(data)).SerializeToString(deterministic=True))
+            request = await read_protobuf(stream, FetchRequest, limit=limit, what="fetch request")
+            await write_protobuf(stream, await self._response(request))
 
-    async def _response(self, data: bytes) -> FetchResponse:
-        request = FetchRequest()
-        try:
-            request.ParseFromString(data)
-        except DecodeError as error:
-            raise RemoteProtocolError(f"malformed fetch request: {error}") from error
+    async def _response(self, request: FetchRequest) -> FetchResponse:
         key = request.identifier
         prefix = max((one for one in self._lookups if key.startswith(one)), key=len, default=None)
         if prefix is None:

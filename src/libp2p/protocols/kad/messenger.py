@@ -19,7 +19,6 @@ from ...errors import (
     ConnectionClosed,
     DialError,
     IncompleteRead,
-    InvalidVarint,
     Libp2pError,
     LocalProtocolError,
     MessageTooLarge,
@@ -31,7 +30,6 @@ from ...io import time_limit
 from ...multiaddr import Multiaddr, Reach
 from ...peerstore import TEMP_ADDR_TTL
 from ...routing import unrouted
-from ...varint import decode_varint, encode_varint
 from .config import KadConfig
 from .request_time import RequestTime
 from .wire import Message, decode, encode
@@ -119,7 +117,7 @@ class Messenger:
             try:
                 for message in messages(connection):
                     async with time_limit(f"announcing to {peer}", self._connected.limit):
-                        await stream.write(_delimited(message))
+                        await stream.write_message(encode(message))
                 await self._wait_read(stream)
             except BaseException:
                 stream.reset()
@@ -194,7 +192,7 @@ class Messenger:
 
     async def _ask(self, stream: Stream, message: Message) -> Answer:
         try:
-            await stream.write(_delimited(message))
+            await stream.write_message(encode(message))
             answer = decode(await self._read(stream))
             if answer.type is not message.type:
                 raise RemoteProtocolError(f"{message.type.name} was answered by {answer.type.name}")
@@ -205,13 +203,7 @@ class Messenger:
         return Answer(answer, stream.connection)
 
     async def _read(self, stream: Stream) -> bytes:
-        prefix = b""
-        while not prefix or (prefix[-1] >= 0x80 and len(prefix) < 5):
-            prefix += await stream.readexactly(1)
-        try:
-            size, _ = decode_varint(prefix)
-        except InvalidVarint as error:
-            raise RemoteProtocolError(f"length of a DHT message: {error}") from error
+        size = await stream.read_varint(what="length of a DHT message")
         if size > self._config.max_answer_size:
             raise MessageTooLarge("DHT message", limit=self._config.max_answer_size, size=size)
         if size <= _LARGE:
@@ -282,8 +274,3 @@ async def _close(stream: Stream) -> None:
         await stream.close()
     except (Libp2pError, OSError):
         stream.reset()
-
-
-def _delimited(message: Message) -> bytes:
-    body = encode(message)
-    return encode_varint(len(body)) + body

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from ...connection import Connection, ServiceHost, Stream, StreamErrorCode
 from ...errors import IncompleteRead, InvalidPeerId, InvalidRecord, RemoteProtocolError
 from ...identity import PeerId
-from ...io import TokenBucket, read_delimited, time_limit, write_delimited
+from ...io import TokenBucket, time_limit
 from ...multiaddr import Reach, reach_of_remote
 from ...routing import PeerInfo
 from .config import KadConfig
@@ -96,7 +96,7 @@ class Server:
         while True:
             try:
                 async with asyncio.timeout(limits.idle_timeout):
-                    data = await read_delimited(stream, limit=limits.max_request_size, what="DHT request")
+                    data = await stream.read_message(limit=limits.max_request_size, what="DHT request")
             except IncompleteRead as error:
                 if error.partial:
                     raise
@@ -116,7 +116,7 @@ class Server:
                 connected = [info.peer for info in answer.closer if self._host.connections_to(info.peer)]
                 limit = max(MAX_ANSWER_SIZE, len(answer.record.value) + 4096) if answer.record else MAX_ANSWER_SIZE
                 async with time_limit("answering a DHT request", limits.idle_timeout):
-                    await write_delimited(stream, encode_answer(answer, connected, limit=limit))
+                    await stream.write_message(encode_answer(answer, connected, limit=limit))
 
     async def answer(self, request: Message, connection: Connection) -> Message | None:
         """The answer to one request; None for a message that has none. Raises `RemoteProtocolError` for nonsense, and

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from ...connection import Connection, ServiceHost
 from ...errors import ConnectionClosed, Libp2pError, RemoteProtocolError
 from ...identity import PeerId
-from ...io import read_delimited, time_limit, write_delimited
+from ...io import time_limit
 from ...multiaddr import Multiaddr, is_relayed, may_share, reach_of_remote
 from ...swarm.events import ConnectionLost
 from .config import CircuitConfig
@@ -76,8 +76,8 @@ class HeldReservation:
             time_limit("the relay's answer to a reservation", self._config.reserve_timeout),
             await self._host.new_stream(connection, HOP_ID) as stream,
         ):
-            await write_delimited(stream, encode_hop(Reserve()))
-            answer = decode_hop(await read_delimited(stream, limit=MAX_MESSAGE, what="hop message"))
+            await stream.write_message(encode_hop(Reserve()))
+            answer = decode_hop(await stream.read_message(limit=MAX_MESSAGE, what="hop message"))
         if not isinstance(answer, Answer):
             raise RemoteProtocolError("the relay answered with a request")
         if answer.status != Status.OK or answer.reservation is None:

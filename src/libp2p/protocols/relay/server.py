@@ -24,7 +24,7 @@ from typing import Any
 from ...connection import Connection, Service, ServiceHost, Stream, StreamErrorCode
 from ...errors import Libp2pError, RemoteProtocolError
 from ...identity import PeerId
-from ...io import read_delimited, time_limit, write_delimited
+from ...io import time_limit
 from ...multiaddr import Multiaddr, ip_of, is_relayed, may_share, reach_of_remote
 from ...swarm.events import ConnectionLost
 from .bridge import Bridge
@@ -107,7 +107,7 @@ class RelayServer(Service):
         self._requests[peer] += 1
         try:
             async with time_limit("a request to the relay", config.request_timeout):
-                data = await read_delimited(stream, limit=MAX_MESSAGE, what="hop message")
+                data = await stream.read_message(limit=MAX_MESSAGE, what="hop message")
             try:
                 await self._do(stream, data)
             except RelayRefused as refused:
@@ -136,7 +136,7 @@ class RelayServer(Service):
 
     async def _answer(self, stream: Stream, answer: Answer) -> None:
         async with time_limit("the relay's answer", self.config.request_timeout):
-            await write_delimited(stream, encode_hop(answer))
+            await stream.write_message(encode_hop(answer))
 
     # Reservations
 
@@ -182,8 +182,8 @@ class RelayServer(Service):
         try:
             async with time_limit("the target's answer", self.config.connect_timeout):
                 stream = await self.host.new_stream(direct[-1], STOP_ID)
-                await write_delimited(stream, encode_stop(Connect(circuit.source, self._limit)))
-                answer = decode_stop(await read_delimited(stream, limit=MAX_MESSAGE, what="stop message"))
+                await stream.write_message(encode_stop(Connect(circuit.source, self._limit)))
+                answer = decode_stop(await stream.read_message(limit=MAX_MESSAGE, what="stop message"))
             if not isinstance(answer, Answer):
                 raise RemoteProtocolError("the target answered with a request")
             if answer.status != Status.OK:

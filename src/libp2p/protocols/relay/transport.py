@@ -29,7 +29,7 @@ from ...connection import (
 )
 from ...errors import InvalidMultiaddr, InvalidPeerId, Libp2pError, LimitExceeded, ListenError, RemoteProtocolError
 from ...identity import PeerId
-from ...io import TaskSupervisor, read_delimited, time_limit, write_delimited
+from ...io import TaskSupervisor, time_limit
 from ...multiaddr import Multiaddr, is_relayed
 from ...transports.inbound import InboundUpgrades
 from ...varint import encode_varint
@@ -106,8 +106,8 @@ class CircuitTransport(StreamTransport):
         stream = await self._host.new_stream(through, HOP_ID)
         try:
             async with time_limit(f"connecting through {relay}", self._config.dial_timeout):
-                await write_delimited(stream, encode_hop(Connect(peer)))
-                answer = decode_hop(await read_delimited(stream, limit=MAX_MESSAGE, what="hop message"))
+                await stream.write_message(encode_hop(Connect(peer)))
+                answer = decode_hop(await stream.read_message(limit=MAX_MESSAGE, what="hop message"))
             if not isinstance(answer, Answer):
                 raise RemoteProtocolError("the relay answered with a request")
             if answer.status != Status.OK:
@@ -147,11 +147,11 @@ class CircuitTransport(StreamTransport):
         """A relay brings a connection: the handler of the stop protocol."""
         relay = stream.connection.remote_peer
         async with time_limit("a connection's announcement by the relay", self._config.reserve_timeout):
-            data = await read_delimited(stream, limit=MAX_MESSAGE, what="stop message")
+            data = await stream.read_message(limit=MAX_MESSAGE, what="stop message")
         try:
             request = decode_stop(data)
         except RemoteProtocolError:
-            await write_delimited(stream, encode_stop(Answer(Status.MALFORMED_MESSAGE)))
+            await stream.write_message(encode_stop(Answer(Status.MALFORMED_MESSAGE)))
             raise
         listener = self._listeners.get(relay)
         if not isinstance(request, Connect):
@@ -161,7 +161,7 @@ class CircuitTransport(StreamTransport):
         else:
             status = listener.incoming(stream, request.peer, request.limit)
         if status != Status.OK:
-            await write_delimited(stream, encode_stop(Answer(status)))
+            await stream.write_message(encode_stop(Answer(status)))
 
     def abort(self) -> None:
         """See `Transport`: listeners that nobody has closed hold a reservation each."""

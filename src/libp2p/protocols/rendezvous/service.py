@@ -20,7 +20,7 @@ from collections.abc import AsyncGenerator, Callable
 from ...connection import Connection, Service, ServiceHost, Stream, Target
 from ...errors import IncompleteRead, InvalidRecord, Libp2pError, RoutingError
 from ...identity import PeerId
-from ...io import read_delimited, time_limit, write_delimited
+from ...io import time_limit
 from ...multiaddr import may_share, reach_of_remote
 from ...peerstore import ADDRESS_TTL
 from ...records import PeerRecord
@@ -72,13 +72,13 @@ class RendezvousPoint(Service):
             answer = self._answer(data, peer)
             if answer is not None:
                 async with time_limit("answering a rendezvous request", self.config.timeout):
-                    await write_delimited(stream, answer)
+                    await stream.write_message(answer)
 
     async def _next(self, stream: Stream) -> bytes | None:
         """The next request; None at the end."""
         try:
             async with time_limit("a rendezvous request", self.config.idle_timeout):
-                return await read_delimited(stream, limit=_MAX_REQUEST, what="rendezvous request")
+                return await stream.read_message(limit=_MAX_REQUEST, what="rendezvous request")
         except IncompleteRead as error:
             if error.partial:
                 raise
@@ -157,7 +157,7 @@ class RendezvousClient(Service):
             renewal.cancel()
         async with time_limit("rendezvous", self._timeout):
             stream = await self.host.new_stream(self._point, PROTOCOL_ID)
-            await write_delimited(stream, encode(Unregister(namespace)))
+            await stream.write_message(encode(Unregister(namespace)))
             await stream.close()
 
     async def discover(
@@ -234,8 +234,8 @@ class RendezvousClient(Service):
         async with time_limit("rendezvous", self._timeout):
             stream = await self.host.new_stream(self._point, PROTOCOL_ID)
             try:
-                await write_delimited(stream, encode(request))
-                data = await read_delimited(stream, limit=_MAX_ANSWER, what="rendezvous answer")
+                await stream.write_message(encode(request))
+                data = await stream.read_message(limit=_MAX_ANSWER, what="rendezvous answer")
             except BaseException:
                 stream.reset()
                 raise

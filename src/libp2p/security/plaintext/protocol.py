@@ -19,7 +19,6 @@ from google.protobuf.message import DecodeError
 from ...connection import RawConnection, SecureChannel, SecurityProtocol
 from ...errors import HandshakeError, InvalidKey, PeerIdMismatch, RemoteProtocolError
 from ...identity import PeerId, PrivateKey, PublicKey
-from ...io import read_delimited, write_delimited
 from .channel import PlaintextChannel
 from .exchange_pb2 import Exchange
 
@@ -60,9 +59,9 @@ class InsecurePlaintext(SecurityProtocol):
 async def _exchange(raw: RawConnection, key: PrivateKey, expected_peer: PeerId | None) -> PlaintextChannel:
     local_peer = key.peer_id
     ours = Exchange(id=local_peer.to_bytes(), pubkey=key.public_key.to_protobuf())
-    await write_delimited(raw, ours.SerializeToString())
+    await raw.write_message(ours.SerializeToString())
     try:
-        message = await read_delimited(raw, limit=MAX_EXCHANGE, what="plaintext exchange")
+        message = await raw.read_message(limit=MAX_EXCHANGE, what="plaintext exchange")
     except RemoteProtocolError as error:
         raise HandshakeError(f"plaintext exchange: {error}") from error
     remote_key = _open(message)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
 from ...connection import Stream
-from ...errors import BusyResource, IncompleteRead, MessageTooLarge
+from ...errors import BusyResource, IncompleteRead, MessageTooLarge, RemoteProtocolError
 from ...io import ByteStream
 from .tools import ENDED, HELD, cancel, ends, is_held, pattern, raises, started
 
@@ -271,6 +271,29 @@ class ByteStreamSuite(Generic[AnyStream]):
             for task in writing:
                 with raises(*ENDED):
                     await ends(task)
+
+    async def test_messages_and_varints(self) -> None:
+        async with self.pair() as (left, right):
+            reading = await started(right.read_message(limit=10))
+            await left.write(b"\x05ab")
+            assert await is_held(reading)
+            await cancel(reading)
+            await left.write(b"cde")
+            assert await ends(right.read_message(limit=5)) == b"abcde"
+            for message in (b"", pattern(300), memoryview(pattern(70_000))):
+                writing = asyncio.ensure_future(left.write_message(message))
+                assert await ends(right.read_message(limit=70_000)) == message
+                await ends(writing)
+            await left.write(b"\xac\x02\x06")
+            assert await ends(right.read_varint()) == 300
+            with raises(RemoteProtocolError) as above:
+                await ends(right.read_varint(limit=5, what="count"))
+            assert str(above.value) == "count: 6, the limit is 5"
+            with raises(MessageTooLarge) as large:
+                await ends(right.read_message(limit=5, what="greeting"))
+            assert (large.value.size, large.value.limit) == (6, 5)
+            with raises(TypeError):
+                await left.write_message("text")  # type: ignore[arg-type]
 
     async def test_what_is_no_bytes_is_refused(self) -> None:
         async with self.pair() as (left, right):

@@ -13,7 +13,6 @@ from libp2p.connection import Connection, Stream
 from libp2p.errors import RoutingError, StreamReset
 from libp2p.host import Host
 from libp2p.identity import PeerId
-from libp2p.io import read_delimited, write_delimited
 from libp2p.multiaddr import Multiaddr
 from libp2p.protocols.kad import KadConfig, KadDht, Mode, ServerConfig
 from libp2p.protocols.kad.keys import peer_position, position
@@ -43,7 +42,7 @@ async def liar(network: Any, reply: Reply, ip: str | None = None) -> Host:
     @host.handle(PROTOCOL)
     async def serve(stream: Stream) -> None:
         while True:
-            await reply(stream, decode(await read_delimited(stream, limit=1 << 20)))
+            await reply(stream, decode(await stream.read_message(limit=1 << 20)))
 
     first: Host = network.made[0][0]
     await host.connect(first.addrs[0])
@@ -52,7 +51,7 @@ async def liar(network: Any, reply: Reply, ip: str | None = None) -> Host:
 
 
 async def say(stream: Stream, message: Message) -> None:
-    await write_delimited(stream, encode(message))
+    await stream.write_message(encode(message))
 
 
 async def ask(connection: Connection, host: Host, *messages: Message) -> list[Message]:
@@ -160,13 +159,13 @@ async def test_streams_of_a_peer_are_bounded_and_idle_ones_end(nodes: Nodes, con
             await streams[3].read()
         await asyncio.sleep(59)
         await say(streams[0], Message(MessageType.PING))
-        await read_delimited(streams[0], limit=99)
+        await streams[0].read_message(limit=99)
         await asyncio.sleep(2)
         for stream in streams[1:3]:
             with pytest.raises(StreamReset):
                 await stream.read()
         await say(streams[0], Message(MessageType.PING))
-        await read_delimited(streams[0], limit=99)
+        await streams[0].read_message(limit=99)
 
 
 async def test_many_requests_wait_their_turn(nodes: Nodes, config: KadConfig) -> None:

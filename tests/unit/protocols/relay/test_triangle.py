@@ -12,7 +12,6 @@ from libp2p.host import Host
 from libp2p.host.addrs import AddrSource
 from libp2p.host.events import AddrsChanged
 from libp2p.identity import PrivateKey
-from libp2p.io import read_delimited, write_delimited
 from libp2p.protocols.relay import (
     HOP_ID,
     STOP_ID,
@@ -89,8 +88,8 @@ async def test_nothing_is_relayed_over_a_relayed_connection() -> None:
         async with RelayServer(some.target):
             for request in (Reserve(), Connect(some.relay.id)):
                 stream = await some.source.new_stream(relayed, HOP_ID)
-                await write_delimited(stream, encode_hop(request))
-                answer = decode_hop(await read_delimited(stream, limit=4096))
+                await stream.write_message(encode_hop(request))
+                answer = decode_hop(await stream.read_message(limit=4096))
                 assert answer == Answer(Status.PERMISSION_DENIED)
             with pytest.raises(ListenError, match="no transport of this host listens"):
                 await some.clients[0].listen(some.circuit / "p2p-circuit")
@@ -228,8 +227,8 @@ async def test_a_flood_of_connects_is_refused_and_honest_ones_are_served() -> No
         statuses = []
         for _ in range(100):
             stream = await flooder.new_stream(to_relay, HOP_ID)
-            await write_delimited(stream, encode_hop(Connect(flooder.id)))
-            answer = decode_hop(await read_delimited(stream, limit=4096))
+            await stream.write_message(encode_hop(Connect(flooder.id)))
+            answer = decode_hop(await stream.read_message(limit=4096))
             assert isinstance(answer, Answer)
             statuses.append(answer.status)
             await stream.close()
@@ -241,8 +240,8 @@ async def test_a_flood_of_connects_is_refused_and_honest_ones_are_served() -> No
 async def test_garbage_is_answered(garbage: bytes) -> None:
     async with triangle() as some:
         stream = await some.source.new_stream(some.relay_addr, HOP_ID)
-        await write_delimited(stream, garbage)
-        assert decode_hop(await read_delimited(stream, limit=4096)) == Answer(Status.MALFORMED_MESSAGE)
+        await stream.write_message(garbage)
+        assert decode_hop(await stream.read_message(limit=4096)) == Answer(Status.MALFORMED_MESSAGE)
         stream = await some.source.new_stream(some.relay_addr, HOP_ID)
         await stream.write(b"\xff\xff\x7f")
         with pytest.raises(StreamReset):
@@ -253,8 +252,8 @@ async def test_garbage_is_answered(garbage: bytes) -> None:
 async def test_strangers_bring_no_connections() -> None:
     async with triangle() as some:
         stream = await some.source.new_stream(some.target.addrs[0], STOP_ID)
-        await write_delimited(stream, encode_stop(Connect(some.source.id)))
-        assert decode_stop(await read_delimited(stream, limit=4096)) == Answer(Status.PERMISSION_DENIED)
+        await stream.write_message(encode_stop(Connect(some.source.id)))
+        assert decode_stop(await stream.read_message(limit=4096)) == Answer(Status.PERMISSION_DENIED)
 
 
 async def test_a_forged_voucher_refuses_the_reservation(monkeypatch: pytest.MonkeyPatch) -> None:
