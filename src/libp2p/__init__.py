@@ -9,7 +9,7 @@ What there is, and where:
 
     Host, HostConfig                      a node: listens, dials, serves protocols, opens streams, asks requests
     Connection, Stream, Direction         what one gets from it
-    read_protobuf, write_protobuf         protobuf messages with a length before them; `Stream` has `read_message` itself
+    read_protobuf, write_protobuf         protobuf messages behind their length, as `Stream.read_message` has bytes
     Request, Call                         requests: what a responder is asked; one of many messages each way
     Kept, RedialBackoff                   `host.keep(peer)`: a connection that is made again when it is lost
     PeerConnected, PeerDisconnected, PeerIdentified, ConnectionOpened, ConnectionLost, StreamStarted, StreamEnded
