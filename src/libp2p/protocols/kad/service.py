@@ -81,6 +81,7 @@ class KadDht(Service):
         self._reprovider = Reprovider(self._node, self._providers)
         self._values = Values(self._node, self._spawn)
         self._serving = False
+        self._stop_serving: Callable[[], None] = lambda: None
         self._reachability = Reachability.UNKNOWN
 
     # The service
@@ -94,6 +95,7 @@ class KadDht(Service):
         self.follow(ConnectionLost, lambda event: node.connection_lost(event.connection))
         self.follow(AddrsChanged, lambda _: self._follow_mode())
         self.follow(ReachabilityChanged, self._reachability_changed)
+        self._undo.append(lambda: self._serve_requests(False))
         self._follow_mode()
         self._undo.append(self.host.add_router(self))
         self._spawn(self._maintenance.run(), "maintenance")
@@ -260,8 +262,9 @@ class KadDht(Service):
         self._serving = serve
         if serve:
             self.serve([self.config.protocol], self._node.server.handle)
+            self._stop_serving = self._undo.pop()  # it may begin and end many times: `start` has noted it once
         else:
-            self.host.remove_handler(self.config.protocol)
+            self._stop_serving()
 
     async def _expire(self) -> None:
         await self._node.store.expire(self._node.wall_clock())
