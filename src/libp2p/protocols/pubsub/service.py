@@ -22,6 +22,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from random import Random
+from typing import Literal
 
 from ...connection import Stream, StreamErrorCode
 from ...connection.service import Service, ServiceHost
@@ -45,6 +46,7 @@ from .events import (
 from .intake import Intake
 from .links import Links
 from .message import Message
+from .partial import PartialMessages
 from .peers import Version
 from .router import Router
 from .score import explain
@@ -92,6 +94,8 @@ class PubSub(Service):
         )
         self._intake = Intake(host.id, config, self.router, self._validation, self._tracer, self._now, self._accepted)
         self._connector = Connector(host, config, lambda work: self.spawn(work, name="connecting to an offered peer"))
+        self.partial = PartialMessages(self.router, self._links, max_size=config.max_message_size)
+        """Partial messages, where the settings offer them."""
         self._discovery = self._discover_by(discovery) if discovery is not None else None
         self._topics: dict[str, list[Topic]] = {}
         self._relayed: dict[str, int] = {}
@@ -102,13 +106,16 @@ class PubSub(Service):
 
     # Topics
 
-    async def subscribe(self, topic: str, *, capacity: int | None = None) -> Topic:
+    async def subscribe(
+        self, topic: str, *, capacity: int | None = None, parts: Literal["want", "send"] | None = None
+    ) -> Topic:
         """Enter a topic, if we are not in it, and get its messages from now on. `capacity` is how many wait for the
-        program; None: as the settings say. Raises `InvalidInput` for a topic that the settings don't allow, and
-        `LocalProtocolError` behind the end.
+        program; None: as the settings say. `parts`: whether we want messages in parts, or only can send them so (see
+        `partial`). Raises `InvalidInput` for a topic that the settings don't allow, and `LocalProtocolError` behind the
+        end.
         """
         subscription = Topic(self, topic, capacity or self.config.subscription_capacity)
-        self._enter(topic)
+        self._enter(topic, parts)
         self._topics.setdefault(topic, []).append(subscription)
         return subscription
 
@@ -313,6 +320,8 @@ class PubSub(Service):
                 self._in_topic(peer, change.topic)
             else:
                 self.host.events.emit(PeerLeftTopic(peer, change.topic))
+        if rpc.partial is not None:
+            self.partial.received(peer, rpc.partial)
         for message in rpc.messages:
             if message.topic in joined:
                 self._intake.take(message, peer, now)
@@ -327,13 +336,13 @@ class PubSub(Service):
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    def _enter(self, topic: str) -> None:
+    def _enter(self, topic: str, parts: Literal["want", "send"] | None = None) -> None:
         if self._ended:
             raise LocalProtocolError("pubsub has ended")
         if self.config.allowed_topics is not None and topic not in self.config.allowed_topics:
             raise InvalidInput(f"the topic {topic!r} is not among the allowed ones")
         if topic not in self.router.state.joined:
-            self.router.join(topic, self._now())
+            self.router.join(topic, self._now(), requests_partial=parts == "want", supports_partial=parts is not None)
             self._sender.flush()
             self._wake()
             if self._discovery is not None:

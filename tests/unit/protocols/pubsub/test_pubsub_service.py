@@ -340,3 +340,33 @@ async def test_who_grafts_us_first_is_in_the_mesh(nodes: Nodes) -> None:
         await connect(alice, bob)
         await asyncio.sleep(3)
         assert [topic.mesh for topic in topics] == [[bob.host.id], [alice.host.id]]
+
+
+async def test_messages_in_parts(nodes: Nodes) -> None:
+    config = GossipSubConfig(partial_messages=True)
+    async with nodes(config, config, None) as (alice, bob, carol):
+        await connect(alice, bob)
+        await connect(alice, carol)
+        await alice.subscribe("news", parts="send")
+        whole = [await bob.subscribe("news", parts="want"), await carol.subscribe("news")]
+        await alice.wait_for_peers("news", 2)
+        await asyncio.sleep(1)
+        assert alice.partial.peers("news") == [bob.host.id]
+        assert (bob.partial.peers("news"), carol.partial.peers("news")) == ([alice.host.id], [])
+        got: list[tuple[object, ...]] = []
+        stop = bob.partial.on("news", lambda peer, part: got.append((peer, part.group, part.message, part.parts)))
+        assert await alice.publish("news", b"whole") == 1  # to carol: bob wants parts
+        assert alice.partial.send(bob.host.id, "news", b"group", message=b"part 1", parts=b"\x01")
+        await asyncio.sleep(1)
+        assert got == [(alice.host.id, b"group", b"part 1", b"\x01")]
+        assert [len(topic) for topic in whole] == [0, 1]
+        stop()
+        assert alice.partial.send(bob.host.id, "news", b"group", message=b"part 2")
+        await asyncio.sleep(1)
+        assert len(got) == 1
+        with pytest.raises(InvalidInput, match="no parts"):
+            alice.partial.send(carol.host.id, "news", b"group")
+        with pytest.raises(MessageTooLarge):
+            alice.partial.send(bob.host.id, "news", b"group", message=bytes(1 << 20))
+        with pytest.raises(InvalidInput, match="not offered"):
+            carol.partial.on("news", lambda *_: None)
