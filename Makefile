@@ -16,7 +16,7 @@ export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
 # Where the tests run beside the Python that .venv has, but for those that need real sockets.
 OTHER_PYTHONS := 3.11 3.12 3.13
 
-.PHONY: help demo test test-all lint bench sim-cost interop interop-dht protos clean
+.PHONY: help demo test test-all lint bench sim sim-cost interop interop-dht protos clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -50,6 +50,9 @@ fuzz: $(VENV)/.fuzz ## Fuzz parsers and handshakes, guided by coverage, for MINU
 
 bench: $(VENV)/.bench ## Measure, beside other implementations, in one table
 	@$(BIN)/python -m bench
+
+sim: $(VENV)/.dev ## Simulate pubsub on whole networks; figures and plots go to docs/pubsub-results.md
+	@$(BIN)/python -m sim
 
 sim-cost: $(VENV)/.dev ## Say what simulated hosts, connections and messages cost
 	@$(BIN)/python -m bench.simulation

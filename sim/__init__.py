@@ -1,0 +1,1 @@
+"""Simulations of whole networks, in virtual time: `make sim`."""
