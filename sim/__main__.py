@@ -8,6 +8,7 @@ from pathlib import Path
 
 from libp2p.testing.loop import run
 
+from .attacks import Attack, Outcome, Siege, besiege
 from .plots import draw
 from .spread import Figures, Scenario, spread
 
@@ -20,6 +21,42 @@ Made by `make sim`, in virtual time, on connections without cryptography. What e
 | scenario | nodes | messages | size | delivered | p50 | p99 | shortest p99 | duplicates | degree | control | MB sent |
 |---|---|---|---|---|---|---|---|---|---|---|---|
 """
+
+
+ATTACKS = """
+## Attacks
+
+Sybils that graft all honest peers, and then pass nothing on, or spam. What each column is, and how honest peers score:
+`sim/attacks.py`.
+
+| attack | honest | sybils | delivered | p99 | sybils at first | at last | honest again |
+|---|---|---|---|---|---|---|---|
+"""
+
+
+def sieges(honest: int) -> list[Siege]:
+    """Each attack, with as many sybils as honest peers, and with four times as many."""
+    return [
+        Siege(attack, honest, honest * factor, seconds=60, targets=min(20, honest))
+        for attack in Attack
+        for factor in (1, 4)
+    ]
+
+
+def siege_row(outcome: Outcome) -> str:
+    """A line of the table of attacks."""
+    siege, again = outcome.siege, outcome.honest_again
+    cells = (
+        siege.attack.value,
+        str(siege.honest),
+        str(siege.sybils),
+        f"{outcome.delivered:.4%}",
+        f"{outcome.p99 * 1000:.0f} ms",
+        f"{outcome.at_first:.0%}",
+        f"{outcome.at_last:.0%}",
+        "never" if again is None else f"{again:.0f} s",
+    )
+    return f"| {' | '.join(cells)} |"
 
 
 def scenarios(nodes: int) -> list[Scenario]:
@@ -57,6 +94,7 @@ def main() -> None:
     """Run all, or those that are named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", type=int, default=1000)
+    parser.add_argument("--honest", type=int, default=100)
     parser.add_argument("--only", nargs="*", help="names of scenarios")
     parser.add_argument("--no-files", action="store_true", help="print only")
     args = parser.parse_args()
@@ -71,11 +109,22 @@ def main() -> None:
 
         run(one())
         print(row(results[-1]), f"({time.monotonic() - started:.0f} s)", flush=True)
+    outcomes = []
+    for siege in sieges(args.honest):
+        if args.only and siege.attack.value not in args.only:
+            continue
+
+        async def attacked(siege: Siege = siege) -> None:
+            outcomes.append(await besiege(siege))
+
+        run(attacked())
+        print(siege_row(outcomes[-1]), flush=True)
     if not args.no_files:
         plots = draw(results, RESULTS.parent)
         table = "\n".join(map(row, results))
         pictures = "\n\n".join(f"![{title}]({file})" for title, file in plots)
-        RESULTS.write_text(f"{INTRODUCTION}{table}\n\n{pictures}\n")
+        attacks = "\n".join(map(siege_row, outcomes))
+        RESULTS.write_text(f"{INTRODUCTION}{table}\n\n{pictures}\n{ATTACKS}{attacks}\n")
 
 
 if __name__ == "__main__":

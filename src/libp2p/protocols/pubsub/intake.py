@@ -85,10 +85,6 @@ class Intake:
         message = Message.of(wire, mid, peer, data)
         self._validation.judge(message, lambda verdict: self._judged(message, verdict))
 
-    def identify(self, wire: WireMessage, data: bytes) -> bytes:
-        """The id of a message of our own, whose data before the transform is known."""
-        return self._config.for_topic(wire.topic).message_id(wire, data)
-
     def _identify(self, wire: WireMessage, settings: TopicConfig) -> tuple[bytes, bytes | None]:
         """The message's id, and its data behind the transform: None where that refuses it."""
         raw = wire.data or b""

@@ -26,12 +26,13 @@ from typing import Literal
 
 from ...connection import Stream, StreamErrorCode
 from ...connection.service import Service, ServiceHost
-from ...errors import InvalidInput, LocalProtocolError, MessageTooLarge
+from ...errors import InvalidInput, LocalProtocolError
 from ...host.identify import PeerIdentified, PeerUpdated
 from ...identity import PeerId
 from ...multiaddr.net import ip_of
 from ...routing import Discovery
 from ...swarm.events import ConnectionOpened
+from .authoring import Author
 from .config import GossipSubConfig
 from .connector import Connector
 from .discovery import TopicDiscovery
@@ -52,9 +53,8 @@ from .router import Router
 from .score import explain
 from .score.score import ip_keys
 from .sending import Sender
-from .signing import author_message
 from .subscription import Topic
-from .validation import Validation, Validator, Verdict
+from .validation import Validation, Validator
 from .wire import Rpc, decode_rpc
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class PubSub(Service):
         self._topics: dict[str, list[Topic]] = {}
         self._relayed: dict[str, int] = {}
         self._blocked: set[PeerId] = set()
-        self._seqno = wall_clock()
+        self._author = Author(host, config, self._validation, first_seqno=wall_clock())
         self._changed: set[asyncio.Future[None]] = set()
         self._ended = False
 
@@ -152,9 +152,9 @@ class PubSub(Service):
         """Send several messages, to each peer in another order: so all of them spread at once. How many peers each goes
         to. Raises what `publish` does, with nothing sent.
         """
-        messages = [self._author(topic, data) for data in batch]
+        messages = [self._author.make(topic, data) for data in batch]
         for message in messages:
-            await self._check_own(message)
+            await self._author.check(message)
         if self._ended:
             raise LocalProtocolError("pubsub has ended")
         now = self._now()
@@ -367,29 +367,6 @@ class PubSub(Service):
             connect=self._connector.connect,
             spawn=lambda work: self.spawn(work, name="discovery"),
         )
-
-    def _author(self, topic: str, data: bytes) -> Message:
-        settings = self.config.for_topic(topic)
-        self._seqno += 1
-        wire = author_message(
-            topic,
-            settings.transform.encode(data) if settings.transform is not None else data,
-            author=self.host.id,
-            key=self.host.key,
-            seqno=self._seqno,
-            policy=settings.signature_policy,
-        )
-        message = Message.of(wire, self._intake.identify(wire, data), self.host.id, data)
-        if message.size > self.config.max_message_size:
-            raise MessageTooLarge(f"message of {topic!r}", limit=self.config.max_message_size, size=message.size)
-        return message
-
-    async def _check_own(self, message: Message) -> None:
-        """Raise `InvalidInput` where our own validators refuse the message."""
-        verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self._validation.judge(message, lambda said: None if verdict.done() else verdict.set_result(said))
-        if (said := await verdict) is not Verdict.ACCEPT:
-            raise InvalidInput(f"a validator of {message.topic!r} says {said.value!r} of our own message")
 
     def _accepted(self, message: Message, now: float) -> None:
         """A peer's message is valid: deliver it, and pass it on."""
