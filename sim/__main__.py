@@ -1,4 +1,4 @@
-"""Run the simulations: `python -m sim [--nodes N]`. Figures go to stdout and docs/pubsub-results.md, plots beside it."""
+"""Run the simulations: `python -m sim [--nodes N]`. Figures go to stdout and to docs/pubsub-results.md, with a plot."""
 
 from __future__ import annotations
 
