@@ -53,7 +53,7 @@ class LinkUser(Protocol):
 class Link:
     """What there is between us and one peer."""
 
-    __slots__ = ("idle", "inbound", "peer", "queue", "stream", "task", "wake", "writing")
+    __slots__ = ("closing", "idle", "inbound", "peer", "queue", "stream", "task", "wake", "writing")
 
     def __init__(self, peer: PeerId) -> None:
         self.peer = peer
@@ -66,6 +66,8 @@ class Link:
         self.idle = asyncio.Event()
         """Set whenever nothing is left to be sent, and when our stream ends."""
         self.writing = False
+        self.closing = False
+        """Whether our stream is being ended in order, and must not be reset."""
 
 
 class Links:
@@ -140,9 +142,13 @@ class Links:
             while link.stream is stream and (queue or link.writing):
                 link.idle.clear()
                 await link.idle.wait()
+            link.closing = True
             await stream.close()
         except Libp2pError:
             pass  # it is lost already
+        except asyncio.CancelledError:
+            stream.reset(StreamErrorCode.SHUTDOWN)  # the peer takes too long
+            raise
 
     async def serve(self, stream: Stream) -> None:
         """Read a peer's stream to us, to its end."""
@@ -218,7 +224,8 @@ class Links:
             link.writing = False
             link.idle.set()
             watch.cancel()
-            stream.reset(StreamErrorCode.NONE)
+            if not link.closing:
+                stream.reset(StreamErrorCode.NONE)
             await asyncio.gather(watch, return_exceptions=True)
             self._user.link_silent(link.peer)
 
@@ -240,7 +247,8 @@ class Links:
         except Libp2pError:
             pass
         finally:
-            stream.reset(StreamErrorCode.NONE)
+            if not link.closing:
+                stream.reset(StreamErrorCode.NONE)
             if link.stream is stream:
                 link.stream = None
             link.idle.set()

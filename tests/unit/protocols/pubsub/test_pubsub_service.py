@@ -283,7 +283,8 @@ async def test_the_end_sends_what_waits(nodes: Nodes) -> None:
         for n in range(50):
             await alice.publish("news", bytes(50_000) + b"%d" % n)
         await alice.close()
-        assert len([await news.next() for _ in range(50)]) == 50
+        await asyncio.sleep(20)
+        assert len(news) == 50
 
 
 async def test_two_connections_to_a_peer_are_one_peer(nodes: Nodes) -> None:
