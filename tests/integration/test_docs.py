@@ -24,6 +24,7 @@ from libp2p.multiaddr import ResolverConfig
 from libp2p.muxers.mplex import MplexConfig
 from libp2p.muxers.yamux import YamuxConfig
 from libp2p.peerstore.memory import PeerStoreConfig
+from libp2p.protocols.dcutr import HolePunchConfig
 from libp2p.protocols.fetch import FetchConfig
 from libp2p.protocols.kad import (
     CrawlConfig,
@@ -34,6 +35,7 @@ from libp2p.protocols.kad import (
     StoreConfig,
     TableConfig,
 )
+from libp2p.protocols.observed import ObservedConfig
 from libp2p.protocols.perf import PerfConfig
 from libp2p.protocols.pubsub import GossipSubConfig
 from libp2p.protocols.relay import CircuitConfig, RelayConfig
@@ -71,6 +73,8 @@ CONFIGS: list[type[Any]] = [
     GossipSubConfig,
     RelayConfig,
     CircuitConfig,
+    ObservedConfig,
+    HolePunchConfig,
     CheapConfig,
     KadConfig,
     ServerConfig,

@@ -54,6 +54,8 @@ class DialOptions:
     """Whether a limited (relayed) connection that there is will do."""
     new_connection: bool = False
     """Make a connection although there is one, or a dial under way."""
+    only_given: bool = False
+    """Whether no addresses are dialed but those that the caller gives."""
     remember: bool = True
     """Whether the outcome counts later: addresses go to the peer store, failures rest for a while."""
     heed_backoff: bool = True

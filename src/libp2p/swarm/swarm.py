@@ -184,7 +184,7 @@ class Swarm:
             self.limits.connections.check_room()
             if peer is not None:
                 self._check_peer_dial(peer)
-        known = self._peerstore.addrs(peer) if peer is not None else ()
+        known = self._peerstore.addrs(peer) if peer is not None and not options.only_given else ()
         leads_there = addrs if peer is None and len(addrs) == 1 else ()  # of several one knows not which
         try:
             return await self._dialer.dial(

@@ -130,8 +130,8 @@ class DatagramQueue:
         now = max(asyncio.get_running_loop().time(), self._under_way[0][0])  # a timer may be early by a clock's tick
         arrived: dict[SimulatedSocket, list[Received]] = {}
         for flow, batch in _batches(self._pop(now)):
-            ip, port = flow.target[:2]
-            if (socket := self._ports.find(ip, port)) is not None:
+            socket, ip = self._ports.receiver(flow)
+            if socket is not None:
                 data = batch[0] if len(batch) == 1 else b"".join(batch)
                 local_ip = ip if socket.is_wildcard else None
                 arrived.setdefault(socket, []).append(Received(data, len(batch[0]), flow.source, local_ip))
@@ -247,6 +247,11 @@ class UdpPorts:
         """Who gets what is sent to `ip` and `port`."""
         socket = self._sockets.get((ip, port)) or self._sockets.get((_any(ip), port))
         return socket if socket is not None and socket.port == port else None
+
+    def receiver(self, flow: Flow) -> tuple[SimulatedSocket | None, str]:
+        """Who gets what comes by `flow`, and at which address of the machine."""
+        ip, port = flow.target[:2]
+        return self.find(ip, port), ip
 
     def rebind(self, *sockets: DatagramSocket) -> None:
         """Let others see `sockets` (default: all) at new ports. What is sent to the old ones vanishes."""

@@ -20,11 +20,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from ipaddress import ip_address
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias
 
 from ..connection import Accept, Connection, DialOptions, Direction, Listener, LocalPort, StreamTransport
 from ..errors import InvalidMultiaddr, ListenError
@@ -42,6 +42,10 @@ HANDSHAKE = 40
 _FIRST_EPHEMERAL_PORT = 49152
 
 
+ThroughNat: TypeAlias = "Callable[[Node, Node, Multiaddr, Multiaddr], Awaitable[MemoryConnection]]"
+"""From a machine to another, or to a NAT, with the addresses of both ends as the dialer has them."""
+
+
 class Network:
     """A set of machines.
 
@@ -54,6 +58,8 @@ class Network:
         self._arrivals = Arrivals()
         self._nodes: dict[str, Node] = {}
         self._closed = False
+        self.through_nat: ThroughNat | None = None
+        """Opens a raw connection that a NAT is in the way of; set by the first NAT."""
         self.on_datagram: OnDatagram | None = None
         """Sees each datagram that a machine sends, before a link may lose it; returns False to drop it."""
 
@@ -73,8 +79,18 @@ class Network:
         if not ips or any(ip in self._nodes for ip in ips):
             raise ValueError(f"a machine needs addresses of its own, not {', '.join(ips) or 'none'}")
         node = Node(self, ips)
-        self._nodes.update(dict.fromkeys(node.ips, node))
+        self.add(node)
         return node
+
+    def add(self, node: Node) -> None:
+        """`node` is there now. Raises `ValueError` where another has one of its addresses."""
+        if any(ip in self._nodes for ip in node.ips):
+            raise ValueError(f"a machine needs addresses of its own, not {', '.join(node.ips)}")
+        self._nodes.update(dict.fromkeys(node.ips, node))
+
+    def at(self, ip: str) -> Node | None:
+        """The machine that has the address `ip`."""
+        return self._nodes.get(ip)
 
     def set_link(self, a: Node, b: Node, link: Link) -> None:
         """From now on `link` joins `a` and `b`, in both directions. What is under way is not changed."""
@@ -106,6 +122,8 @@ class Network:
         address = host_port(target)
         local_ip = source.ip_like(address.host)
         node = await self.find(address.host)
+        if self.through_nat is not None and not (source.is_open_to(node) and node.is_open_to(source)):
+            return await self.through_nat(source, node, source.dial_from(local_ip, local_port), target)
         there, back = self.carrier(source, node), self.carrier(node, source)
         await sent(there, HANDSHAKE)
         listener = node.listeners.get(address.port)
@@ -129,7 +147,10 @@ class Network:
         """Send them from `node`. Where nobody has the target's address they vanish."""
         if (tap := self.on_datagram) is not None:
             datagrams = [data for data in datagrams if tap(data, *flow)]
-        if (target := self._nodes.get(flow.target[0])) is not None:
+        target = self._nodes.get(flow.target[0])
+        if target is not None and not node.is_open_to(target):
+            node, flow = node.outside, node.leaving(flow)
+        if target is not None and (target.outside is target or target.is_open_to(node)):
             self._queue(node, target).send(datagrams, flow)
 
     def inject(self, data: bytes, source: SocketAddress, target: SocketAddress) -> None:
@@ -197,6 +218,16 @@ class Node:
         self.listeners: dict[int, Listener] = {}
         self.ports = UdpPorts(self.ips, partial(network.send_datagrams, self))
         self._last_port = _FIRST_EPHEMERAL_PORT - 1
+        self.outside: Node = self
+        """Who others see in its place: the NAT before it."""
+
+    def is_open_to(self, other: Node) -> bool:
+        """Whether no NAT lies between `other` and what is behind this machine's own."""
+        return self.outside in (self, other.outside)
+
+    def leaving(self, flow: Flow) -> Flow:
+        """`flow` as those outside see it."""
+        return flow
 
     def transport(
         self, *, connect_timeout: float = 5.0, max_pending_inbound: int = MAX_PENDING_INBOUND

@@ -1,0 +1,124 @@
+"""Where peers see this host: its addresses behind a NAT. The counting is pure; the service follows the host's events.
+
+    identify of a peer: observed_addr --> Observations --> own addresses, source OBSERVED
+
+Rules:
+- An observer is an IPv4 address or an IPv6 network of 56 bits, however many peers it has: lying costs addresses.
+- Only connections from, or to, a port that the host listens on tell something: others are seen at a port of their own.
+- What was observed is gone with the connection it was observed on.
+- An address is announced once enough observers have seen it, and of those with the same listener only the best few.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import Any
+
+from ..connection import Connection, Service
+from ..host import Host
+from ..host.addrs import AddrSource
+from ..host.identify import PeerIdentified
+from ..multiaddr import Multiaddr, Reach, ip_of, is_relayed, reach_of
+from ..swarm.events import ConnectionLost
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedConfig:
+    """When an address that peers see is believed."""
+
+    min_observers: int = 4
+    """Observers that an address needs to be announced. Small networks need fewer."""
+    max_addrs_per_listener: int = 3
+    """Addresses that are announced for one port of ours; those with the most observers."""
+
+
+class Observations:
+    """What was seen, by the connections on which it was."""
+
+    def __init__(self, config: ObservedConfig) -> None:
+        self._config = config
+        self._seen: dict[object, tuple[Multiaddr, Multiaddr, str]] = {}
+
+    def add(self, key: object, listener: Multiaddr, observed: Multiaddr, observer: Multiaddr) -> None:
+        """On the connection `key` the peer at `observer` sees us, who listen at `listener`, as `observed`."""
+        ip = ip_of(observer)
+        if ip is not None:
+            network = ip_network((ip, 32 if ip.version == 4 else 56), strict=False)
+            self._seen[key] = listener, observed, str(network)
+
+    def remove(self, key: object) -> None:
+        """The connection has ended."""
+        self._seen.pop(key, None)
+
+    def addrs(self, min_observers: int | None = None) -> list[Multiaddr]:
+        """Those that enough have seen, the best of each listener."""
+        least = self._config.min_observers if min_observers is None else min_observers
+        observers = Counter((listener, addr) for listener, addr, _ in set(self._seen.values()))
+        taken: Counter[Multiaddr] = Counter()
+        found: dict[Multiaddr, None] = {}
+        for (listener, addr), count in observers.most_common():
+            if count >= least and taken[listener] < self._config.max_addrs_per_listener:
+                taken[listener] += 1
+                found[addr] = None
+        return list(found)
+
+
+class ObservedAddrs(Service):
+    """Tells the host where peers see it."""
+
+    def __init__(self, host: Host, config: ObservedConfig | None = None) -> None:
+        super().__init__(host)
+        self._own = host.own_addrs
+        self._observations = Observations(config or ObservedConfig())
+
+    async def start(self) -> None:
+        """Follow what peers say."""
+        self.follow(PeerIdentified, self._identified)
+        self.follow(ConnectionLost, self._lost)
+
+    def abort(self) -> set[asyncio.Task[Any]]:
+        """See `Service`: nothing that was observed is announced any more."""
+        self._own.set(AddrSource.OBSERVED, (), by="observers")
+        return super().abort()
+
+    def candidates(self) -> list[Multiaddr]:
+        """Public addresses that one peer at least has seen: good enough to be tried."""
+        return self._observations.addrs(min_observers=1)
+
+    def _identified(self, event: PeerIdentified) -> None:
+        observed = event.info.observed_addr
+        if observed is None or is_relayed(observed) or is_relayed(event.connection.remote_addr):
+            return
+        listener = self._listener_of(event.connection)
+        if listener is None or reach_of(observed) is not Reach.PUBLIC or _kind(observed) != _kind(listener):
+            return
+        self._observations.add(event.connection, listener, observed, event.connection.remote_addr)
+        self._changed()
+
+    def _lost(self, event: ConnectionLost) -> None:
+        self._observations.remove(event.connection)
+        self._changed()
+
+    def _changed(self) -> None:
+        listened = set(self.host.listen_addrs)
+        addrs = [addr for addr in self._observations.addrs() if addr not in listened]
+        self._own.set(AddrSource.OBSERVED, addrs, by="observers")
+
+    def _listener_of(self, connection: Connection) -> Multiaddr | None:
+        """Where we listen with the port that the connection has here."""
+        port = _port(connection.local_addr)
+        for addr in self.host.listen_addrs:
+            if _kind(addr) == _kind(connection.local_addr) and _port(addr) == port:
+                return addr
+        return None
+
+
+def _kind(addr: Multiaddr) -> tuple[str, ...]:
+    return tuple(component.name for component in addr)
+
+
+def _port(addr: Multiaddr) -> str | None:
+    return addr.get("tcp") or addr.get("udp")
