@@ -127,6 +127,7 @@ def test_every_setting_is_listed_with_its_default() -> None:
         "docs/architecture.md",
         "docs/dht.md",
         "docs/how-libp2p-works.md",
+        "docs/pubsub.md",
         "docs/security.md",
         "docs/testing.md",
         "CHANGELOG.md",
