@@ -18,7 +18,7 @@ INTRODUCTION = """# Pubsub: results of simulations
 
 Made by `make sim`, in virtual time, on connections without cryptography. What each column is: `sim/spread.py`.
 
-| scenario | nodes | messages | size | delivered | p50 | p99 | shortest p99 | duplicates | degree | control | MB queued |
+| scenario | nodes | messages | size | delivered | p50 | p99 | shortest p99 | duplicates | degree | control | MB |
 |---|---|---|---|---|---|---|---|---|---|---|---|
 """
 

@@ -7,8 +7,9 @@ Figures of a run:
 - `shortest p99`: what p99 would be if each message took the shortest path in the meshes as they were then.
 - `duplicates`: copies of a message that a peer gets beyond the first, on average.
 - `degree`: peers in a mesh, on average.
-- `control`: bytes of all that is not messages, as a part of all bytes queued for peers. (Messages that an IDONTWANT takes
-  out of a queue again are counted here: what it saves on the wire is more than these figures show.)
+- `control`: bytes of all that is not messages, as a part of all bytes queued for peers. (Messages that an IDONTWANT
+  takes out of a queue again are counted here: what it saves on the wire is more than these figures show.)
+- `MB`: all these bytes, in 10^6.
 """
 
 from __future__ import annotations
