@@ -27,7 +27,7 @@ actions = st.sampled_from(["open", "send", "send", "close", "reset", "flush", "f
 
 def guarded() -> YamuxSession:
     return YamuxSession(
-        is_dialer=False, config=YamuxConfig(max_inbound_streams=3), max_payload=1000, draw=lambda _: True
+        is_dialer=False, config=YamuxConfig(max_inbound_streams=2, ack_backlog=1), max_payload=1000, draw=lambda _: True
     )
 
 

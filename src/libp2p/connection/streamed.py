@@ -4,6 +4,7 @@ waits to open one, and how everything ends.
 Rules:
 - A stream is in the table until both of its directions have ended.
 - Tasks that wait to open a stream get their turns in the order they came, within `open_timeout`.
+- Of the peer's streams at most `max_served` are handed out at a time; the others wait, in order, until one has ended.
 - What the streams hold unread is counted by the connection's `MemoryAccount`, also when they have ended.
 - When the connection ends every pending call gets its `close_reason`; what had arrived stays readable.
 """
@@ -11,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import sys
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
@@ -44,11 +46,13 @@ class StreamedConnection(Connection, Generic[S]):
         "_ended",
         "_goodbye",
         "_loop",
+        "_max_served",
         "_on_closed",
         "_on_memory_limit",
         "_on_stream",
         "_on_stream_closed",
         "_openers",
+        "_serving",
         "_streams",
         "_unserved",
         "direction",
@@ -75,6 +79,7 @@ class StreamedConnection(Connection, Generic[S]):
         role: Role | None = None,
         memory: MemoryAccount | None = None,
         open_timeout: float = OPEN_TIMEOUT,
+        max_served: int = sys.maxsize,
     ) -> None:
         self.local_peer = local_peer
         self.remote_key = remote_key
@@ -92,7 +97,9 @@ class StreamedConnection(Connection, Generic[S]):
         self.opened_at = self._loop.time()
         self._ended_read = self._ended_written = 0  # bytes of the streams that are over
         self._streams: dict[S, None] = {}
-        self._unserved: list[S] = []  # opened by the peer before `serve`
+        self._max_served = max_served
+        self._serving = 0  # streams of the peer that were handed out, and are open
+        self._unserved: list[S] = []  # streams of the peer that wait for that
         self._ended: WeakSet[S] | None = None  # streams that are over, but were not read to the end
         self._on_stream: Callable[[Stream], None] | None = None
         self._on_closed: Callable[[ConnectionClosed], None] | None = None
@@ -113,12 +120,9 @@ class StreamedConnection(Connection, Generic[S]):
     ) -> None:
         self._on_stream, self._on_closed, self._on_stream_closed = on_stream, on_closed, on_stream_closed
         self._on_memory_limit = on_memory_limit
-        unserved, self._unserved = self._unserved, []
         if self._close_reason is not None:
             on_closed(self._close_reason)
-        for stream in unserved:
-            if stream in self._streams:  # it may be over by now
-                self._hand_out(stream)
+        self._serve_more()
 
     @property
     def streams(self) -> Sequence[Stream]:
@@ -221,10 +225,14 @@ class StreamedConnection(Connection, Generic[S]):
     def _opened_by_peer(self, stream: S) -> None:
         self.streams_accepted += 1
         self._streams[stream] = None
-        if self._on_stream is None:
-            self._unserved.append(stream)
-        else:
-            self._hand_out(stream)
+        self._unserved.append(stream)
+        self._serve_more()
+
+    def _serve_more(self) -> None:
+        """Hand out what waits for it, as far as that may be."""
+        while self._unserved and self._on_stream is not None and self._serving < self._max_served:
+            self._serving += 1
+            self._hand_out(self._unserved.pop(0))
 
     def _check_open(self) -> None:
         if error := self._close_reason or self._goodbye:
@@ -260,9 +268,15 @@ class StreamedConnection(Connection, Generic[S]):
             if self._ended is None:
                 self._ended = WeakSet()
             self._ended.add(stream)
+        if stream.direction is Direction.INBOUND:
+            if stream in self._unserved:
+                self._unserved.remove(stream)
+            else:
+                self._serving -= 1
         stream.told_over()
         if self._on_stream_closed is not None:
             self._on_stream_closed(stream)
+        self._serve_more()
 
     def _reclaim(self, account: MemoryAccount) -> bool:
         """Give up the fullest stream, because the limit of `account` is passed; whether any stream holds a byte."""
@@ -283,6 +297,7 @@ class StreamedConnection(Connection, Generic[S]):
         self._close_reason = reason
         self._refuse_openers(reason)
         streams, self._streams = self._streams, {}
+        self._max_served = 0
         for stream in streams:
             stream.end(reason)
             self._over(stream)

@@ -86,6 +86,7 @@ class MuxedConnection(StreamedConnection[FramedStream]):
             role=role,
             memory=memory,
             open_timeout=open_timeout,
+            max_served=session.max_served,
         )
         self._channel = channel
         self._session = session

@@ -124,6 +124,10 @@ class MuxerSession(Protocol):
     """The core of one muxed connection."""
 
     @property
+    def max_served(self) -> int:
+        """Streams of the peer that are accepted at a time; those above it wait, if the session lets them."""
+
+    @property
     def max_payload(self) -> int:
         """Bytes of data that one frame carries at most."""
 

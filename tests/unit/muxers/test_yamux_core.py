@@ -201,7 +201,7 @@ def test_a_stream_reset_in_the_middle_of_a_frame_swallows_the_rest_of_it() -> No
 
 
 def test_too_many_inbound_streams_are_reset_with_the_limit_code() -> None:
-    core = session(config=YamuxConfig(max_inbound_streams=1))
+    core = session(config=YamuxConfig(max_inbound_streams=1, ack_backlog=0))
     assert receive(core, data(1, b"a", SYN) + data(3, b"b", SYN)) == [PeerOpened(1), DataReceived(1, b"a")]
     assert sent(core) == [(WINDOW_UPDATE, RST, 3, 0x1002, b"")]
 

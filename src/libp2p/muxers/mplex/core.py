@@ -56,6 +56,7 @@ class MplexSession:
     def __init__(self, *, is_dialer: bool, config: MplexConfig, max_payload: int) -> None:
         self._config = config
         self.max_payload = max_payload
+        self.max_served = config.max_inbound_streams
         self._ours = 1 if is_dialer else 0  # the last bit of the ids of the streams that we open
         self._next_number = 0
         self._streams: dict[int, _Stream] = {}

@@ -50,7 +50,9 @@ class YamuxConfig:
     max_stream_window: int = 16 * 1024 * 1024
     """Bytes that one stream's receive window may grow to, from 256 KiB."""
     max_inbound_streams: int = 1024
-    """Streams that the peer may have open at a time; more are reset."""
+    """Streams of the peer that are accepted at a time. As many as `ack_backlog` more wait for one to end, which holds a
+    peer that keeps to the backlog; beyond those they are reset.
+    """
     max_outbound_streams: int = 8192
     """Streams that we may have open at a time; opening more raises `LimitExceeded`."""
     ack_backlog: int = 256
@@ -88,6 +90,7 @@ class YamuxSession:
     def __init__(self, *, is_dialer: bool, config: YamuxConfig, max_payload: int, draw: Callable[[int], bool]) -> None:
         self._config = config
         self.max_payload = max_payload
+        self.max_served = config.max_inbound_streams
         self._is_dialer = is_dialer
         self._next_id = 1 if is_dialer else 2
         self._streams: dict[int, _Stream] = {}
@@ -225,7 +228,7 @@ class YamuxSession:
             raise self._violation(f"stream {stream_id} opened with an id that is ours to give")
         if stream_id in self._streams:
             raise self._violation(f"stream {stream_id} opened twice")
-        if self._inbound >= self._config.max_inbound_streams:
+        if self._inbound >= self._config.max_inbound_streams + self._config.ack_backlog:
             self._frame(WINDOW_UPDATE, _RST, stream_id, StreamErrorCode.RESOURCE_LIMIT_EXCEEDED)
             return
         self._inbound += 1

@@ -48,7 +48,9 @@ class CheapConfig:
     stream_window: int = 256 * 1024
     """Bytes that a stream takes ahead of its reader."""
     max_inbound_streams: int = 1024
-    """Streams that the peer may have open at a time; more are reset."""
+    """Streams of the peer that are accepted at a time. As many as `max_unaccepted` more wait for one to end; beyond
+    those they are reset.
+    """
     max_outbound_streams: int = 8192
     """Streams that we may have open at a time; opening more raises `LimitExceeded`."""
     max_unaccepted: int = 256
@@ -132,6 +134,7 @@ class CheapConnection(StreamedConnection[CheapStream]):
             direction=direction,
             security=PROTOCOL,
             muxer=PROTOCOL,
+            max_served=config.max_inbound_streams,
         )
         self.other = self
         """The other end, once `join` has been called."""
@@ -238,7 +241,7 @@ class CheapConnection(StreamedConnection[CheapStream]):
     def _arrive_stream(self, opened: CheapStream) -> None:
         if self._close_reason is not None:
             return
-        if self._inbound >= self._config.max_inbound_streams:
+        if self._inbound >= self._config.max_inbound_streams + self._config.max_unaccepted:
             refused = CheapStream(opened.id, self, Direction.INBOUND, 0)
             refused.twin = opened
             self._carry(_FRAME, partial(refused.arrive_reset, StreamErrorCode.RESOURCE_LIMIT_EXCEEDED))

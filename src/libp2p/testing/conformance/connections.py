@@ -45,6 +45,8 @@ class ConnectionSuite:
     """Bytes that the writer of one stream may get rid of while nobody reads."""
     patience: float = 60.0
     """Seconds that a slow reader does not read."""
+    holds_openers: bool = True
+    """Whether opening a stream above the peer's limit waits."""
     many: int = 2000
     """How many streams are opened, one behind the other."""
 
@@ -244,6 +246,40 @@ class ConnectionSuite:
                         group.create_task(answer(await side.accepted.get()))
             for side in both:
                 await side.until_streams_are_gone()
+
+    async def test_streams_above_the_peers_limit_wait(self) -> None:
+        if not self.holds_openers:
+            return
+        count = 3000
+        tasks: list[asyncio.Task[None]] = []
+
+        async def answer(stream: Stream) -> None:
+            async with stream:
+                question = await stream.read()
+                await asyncio.sleep(0.05)
+                await stream.write(question)
+
+        async def accept() -> None:
+            while True:
+                tasks.append(asyncio.ensure_future(answer(await listener.accepted.get())))
+
+        async def ask(number: int) -> None:
+            async with await dialer.connection.open_stream() as stream:
+                await stream.write(b"%d" % number)
+                await stream.close_write()
+                assert await stream.read() == b"%d" % number
+
+        async with self.sides() as (dialer, listener):
+            accepting = asyncio.ensure_future(accept())
+            async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+                for number in range(count):
+                    group.create_task(ask(number))
+            assert len(tasks) == count
+            for task in tasks:
+                await ends(task)
+            await cancel(accepting)
+            await dialer.until_streams_are_gone()
+            await listener.until_streams_are_gone()
 
     async def test_a_slow_reader_holds_only_its_own_writer(self) -> None:
         async with self.sides() as (dialer, listener):
