@@ -42,7 +42,24 @@ class Stream(ByteStream):
 
     Both directions end separately: `close_write` ends ours, b"" from `read` tells that the peer ended its own. There is
     no time limit on an open stream: a peer that does not read makes `write` wait, for ever if need be.
+
+    One task may read at a time, any number may write: each call's bytes go out together, in the order of the calls.
+
+        id                the stream's number on its connection; another one may get it later
+        connection        the `Connection` that it belongs to, which knows the peer
+        direction         a `Direction`: who opened it
+        protocol          the protocol id agreed on; "" while it is being negotiated by the listener
+        bytes_read        bytes that were received, the negotiation of the protocol included
+        bytes_written     bytes that were sent, the same
+        on_reset          called when the peer has reset the stream; a host cancels handlers by it
     """
+
+    id: int
+    connection: Connection
+    direction: Direction
+    protocol: str
+    bytes_written: int = 0
+    on_reset: Callable[[], None] | None = None
 
     def __init__(
         self, stream_id: int, connection: Connection, direction: Direction, *, to_the_end: bool = False
@@ -51,7 +68,6 @@ class Stream(ByteStream):
         self.connection = connection
         self.direction = direction
         self.protocol = ""
-        """The protocol id agreed on; "" while it is being negotiated by the listener."""
         self._incoming = ReceiveBuffer(self._consumed, to_the_end=to_the_end, account=connection.memory)
 
     async def agreed(self) -> str:
@@ -62,9 +78,6 @@ class Stream(ByteStream):
         if self._incoming.is_guarded:
             await self._incoming.unguarded()
         return self.protocol
-
-    on_reset: Callable[[], None] | None = None
-    """Called when the peer has reset the stream. A host cancels handlers by it."""
 
     @abstractmethod
     async def wait_closed(self) -> StreamReset | ConnectionClosed | None:
@@ -92,9 +105,6 @@ class Stream(ByteStream):
     def is_diverted(self) -> bool:
         """Whether a raw connection has taken the stream over, and ends it."""
         return False
-
-    bytes_written: int = 0
-    """Bytes that were sent on the stream, the negotiation of its protocol included."""
 
     @property
     def bytes_read(self) -> int:
@@ -135,7 +145,29 @@ class MemoryLimitReached:
 
 
 class Connection(ABC):
-    """A secure connection to one proven peer that carries many streams."""
+    """A secure connection to one proven peer that carries many streams.
+
+    local_peer        our own `PeerId`
+    remote_peer       the peer's, proven
+    remote_key        the peer's `PublicKey`
+    local_addr        our end's `Multiaddr`
+    remote_addr       the peer's end's, as it was dialed or as it came
+    direction         a `Direction`: who made the raw connection
+    role              a `Role`: who began in the handshakes
+    is_limited        whether it may carry only a little, for a while: relayed ones
+    opened_at         when it was there, by the loop's clock, in seconds
+    heard_at          when something of the peer last arrived, by the same; None where that is not known
+    streams           the `Stream`s open now
+    streams_opened    how many we have opened, in all
+    streams_accepted  how many the peer has opened, in all
+    bytes_read        bytes that were received on all streams, those that have ended too
+    bytes_written     bytes that were sent, the same
+    security, muxer   the ids of the protocols, such as `/noise` and `/yamux/1.0.0`
+    rtt               the last round-trip time measured, in seconds; None where there is none
+    memory            the `MemoryAccount` of what the peer makes us hold by it
+    close_reason      why it is closed: `ConnectionClosed`, with who closed it; None while it is open
+    is_closed         whether no stream can be opened any more
+    """
 
     local_peer: PeerId
     remote_peer: PeerId
