@@ -245,3 +245,18 @@ def test_pubsub_with_nobody_there() -> None:
     sent = libp2p("pubsub", "pub", "news", "--wait", "0", stdin="steak\n")
     assert (sent.returncode, sent.stdout) == (1, "sent to 0 peers\n")
     assert sent.stderr == "libp2p: nobody took 1 of 1 messages\n"
+
+
+def test_a_relay_and_a_peer_behind_it() -> None:
+    with process("relay", "/ip4/127.0.0.1/tcp/0") as (running, relays):
+        with process("listen", "/ip4/127.0.0.1/tcp/0", "--relay", relays[0]) as (_, addrs):
+            (circuit,) = [addr for addr in addrs if "p2p-circuit" in addr]
+            assert circuit.startswith(relays[0] + "/p2p-circuit/p2p/")
+            pings = lines("ping", circuit, "--count", "2", "--interval", "0")
+            assert pings[-1]["count"] == 2
+            assert lines("identify", circuit)[0]["peer_id"] == circuit.rpartition("/")[2]
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(10) == 0
+    done = libp2p("ping", circuit)
+    assert done.returncode == 1
+    assert "refused" in done.stderr.lower()

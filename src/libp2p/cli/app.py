@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import chat, demo, dht, identify, identity, listen, perf, ping, pubsub
+from . import chat, demo, dht, identify, identity, listen, perf, ping, pubsub, relay
 from .common import EXIT_CODES
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
 
 app.command("id", epilog=EXIT_CODES)(identity.show_id)
 app.command("listen", epilog=EXIT_CODES)(listen.listen)
+app.command("relay", epilog=EXIT_CODES)(relay.relay)
 app.command("ping", epilog=EXIT_CODES)(ping.ping)
 app.command("identify", epilog=EXIT_CODES)(identify.identify)
 app.command("perf", epilog=EXIT_CODES)(perf.perf)

@@ -16,8 +16,7 @@ import typer
 
 from ..connection import Stream, StreamErrorCode
 from ..errors import IncompleteRead
-from .common import HostOptions, Json, KeyFile, MuxerOption, Output, SecurityOption, printable, run
-from .listen import default_addrs
+from .common import HostOptions, Json, KeyFile, MuxerOption, Output, SecurityOption, default_addrs, printable, run
 
 CHAT = "/chat/1.0.0"
 

@@ -11,8 +11,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import signal
+import socket
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from pathlib import Path
@@ -91,6 +94,17 @@ class HostOptions:
             muxers=[_muxer(name) for name in self.muxer] if self.muxer else None,
         )
 
+    @asynccontextmanager
+    async def dialer(self, addr: str) -> AsyncGenerator[Host, None]:
+        """A host that runs, and can dial `addr`, through a relay too. Raises as `host` does."""
+        async with AsyncExitStack() as stack:
+            host = await stack.enter_async_context(self.host())
+            if "/p2p-circuit" in addr:
+                from ..protocols.relay import RelayClient  # noqa: PLC0415 - loaded where it is needed
+
+                await stack.enter_async_context(RelayClient(host))
+            yield host
+
 
 def _security(name: Security) -> SecurityProtocol:
     from ..security.noise import Noise  # noqa: PLC0415 - a security protocol is loaded when chosen
@@ -117,6 +131,24 @@ class Output:
     def line(self, text: str, /, **fields: object) -> None:
         """`text` for people; `fields` for programs."""
         print(json.dumps(fields) if self.as_json else text, flush=True)
+
+
+def default_addrs() -> list[str]:
+    """Any TCP and UDP ports on all interfaces; IPv6 where the machine has it."""
+    addrs = ["/ip4/0.0.0.0/udp/0/quic-v1", "/ip4/0.0.0.0/tcp/0"]
+    with suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        addrs += ["/ip6/::/udp/0/quic-v1", "/ip6/::/tcp/0"]
+    return addrs
+
+
+def until_stopped() -> asyncio.Event:
+    """What is set when the process is asked to end, by SIGINT or SIGTERM."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stopped.set))
+    return stopped
 
 
 def run(command: Coroutine[object, object, None]) -> None:

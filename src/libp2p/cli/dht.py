@@ -20,9 +20,8 @@ from ..protocols.kad import AMINO, CrawlConfig, KadConfig, KadDht, LookupProgres
 from ..protocols.kad import crawl as crawl_dht
 from ..records import ipns
 from ..routing import PeerInfo
-from .common import EXIT_CODES, HostOptions, Json, KeyFile, Output, printable, run
+from .common import EXIT_CODES, HostOptions, Json, KeyFile, Output, default_addrs, printable, run
 from .kad import kad_config
-from .listen import default_addrs
 
 app = typer.Typer(help="Ask a Kademlia DHT.", no_args_is_help=True)
 

@@ -19,7 +19,7 @@ def identify(
 
 
 async def _identify(options: HostOptions, addr: str, output: Output) -> None:
-    async with options.host() as host:
+    async with options.dialer(addr) as host:
         connection = await host.connect(addr)
         info = await host.identify.identify(connection)
     facts = {

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import signal
-import socket
 import sys
 from enum import StrEnum
 from typing import Annotated
@@ -18,8 +15,9 @@ from ..discovery import Mdns
 from ..errors import RoutingError
 from ..protocols.kad import AMINO, KadConfig, KadDht, Mode
 from ..protocols.perf import Perf
-from .common import HostOptions, Json, KeyFile, MuxerOption, Output, SecurityOption, run
+from .common import HostOptions, Json, KeyFile, MuxerOption, Output, SecurityOption, default_addrs, run, until_stopped
 from .kad import kad_config
+from .relay import listen_at
 
 ECHO = "/echo/1.0.0"
 
@@ -30,15 +28,6 @@ class DhtMode(StrEnum):
     AUTO = "auto"
     SERVER = "server"
     CLIENT = "client"
-
-
-def default_addrs() -> list[str]:
-    """Any TCP and UDP ports on all interfaces; IPv6 where the machine has it."""
-    addrs = ["/ip4/0.0.0.0/udp/0/quic-v1", "/ip4/0.0.0.0/tcp/0"]
-    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
-        probe.bind(("::1", 0))
-        addrs += ["/ip6/::/udp/0/quic-v1", "/ip6/::/tcp/0"]
-    return addrs
 
 
 def listen(
@@ -65,6 +54,10 @@ def listen(
         typer.Option("--provide", metavar="CID", help="Announce in the DHT to have it; again for more."),
     ] = None,
     mdns: Annotated[bool, typer.Option("--mdns", help="Find, and be found by, peers of the local network.")] = False,
+    relay: Annotated[
+        list[str] | None,
+        typer.Option("--relay", metavar="ADDR", help="Be reachable through this relay, too; again for more."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Listen and serve ping, identify, perf and /echo/1.0.0 until interrupted.
@@ -76,19 +69,21 @@ def listen(
         mode = Mode((dht or DhtMode.AUTO).value)
         bare = mode is Mode.SERVER and not bootstrap  # the first one of a network
         node = kad_config(bootstrap, mode, protocol=protocol, namespace=namespace, alone=bare)
-    run(
-        _listen(HostOptions(key, security, muxer), addrs or default_addrs(), Output(as_json), node, provide or [], mdns)
-    )
+    options = HostOptions(key, security, muxer)
+    run(_listen(options, addrs or default_addrs(), Output(as_json), node, provide or [], mdns, relay or []))
 
 
 async def _listen(
-    options: HostOptions, addrs: list[str], output: Output, node: KadConfig | None, provide: list[str], mdns: bool
+    options: HostOptions,
+    addrs: list[str],
+    output: Output,
+    node: KadConfig | None,
+    provide: list[str],
+    mdns: bool,
+    relays: list[str],
 ) -> None:
     cids = [Cid.parse(cid) for cid in provide]
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stopped.set))
+    stopped = until_stopped()
     async with contextlib.AsyncExitStack() as stack:
         host = await stack.enter_async_context(options.host(addrs))
         await stack.enter_async_context(Perf(host))
@@ -96,6 +91,8 @@ async def _listen(
         if mdns:
             await stack.enter_async_context(Mdns(host))
         dht = None if node is None else await stack.enter_async_context(KadDht(host, node))
+        if relays:
+            await listen_at(host, relays, stack)
         for addr in host.addrs:
             output.line(str(addr), addr=str(addr))
         output.line("ready", ready=True)

@@ -27,7 +27,7 @@ def ping(
 
 async def _ping(options: HostOptions, addr: str, count: int, interval: float, output: Output) -> None:
     times = []
-    async with options.host() as host, host.ping.open(addr) as pinger:
+    async with options.dialer(addr) as host, host.ping.open(addr) as pinger:
         for seq in range(1, count + 1):
             if seq > 1:
                 await asyncio.sleep(interval)

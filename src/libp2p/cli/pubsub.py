@@ -19,8 +19,7 @@ import typer
 from ..host import Host
 from ..protocols.pubsub import FloodSub, GossipSub, Message, PubSub
 from .chat import stdin_lines
-from .common import EXIT_CODES, ExitCode, HostOptions, Json, KeyFile, Output, fail, printable, run
-from .listen import default_addrs
+from .common import EXIT_CODES, ExitCode, HostOptions, Json, KeyFile, Output, default_addrs, fail, printable, run
 
 _SAYING = 0.5
 """Seconds that peers have to say in which topics they are."""

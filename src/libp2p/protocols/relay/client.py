@@ -18,11 +18,15 @@ from typing import Any
 
 from ...connection import Listener, Service
 from ...host import Host
+from ...identity import PeerId
 from ...multiaddr import Multiaddr, is_relayed
 from .config import CircuitConfig
 from .reservation import CIRCUIT
-from .transport import CircuitTransport
+from .transport import CircuitTransport, relay_of
 from .wire import STOP_ID
+
+_TAG = "relay"
+"""What protects the connections to relays that we listen at."""
 
 
 class RelayClient(Service):
@@ -33,8 +37,10 @@ class RelayClient(Service):
     ) -> None:
         super().__init__(host)
         self._swarm = host.swarm
+        self._limits = host.limits
         self.transport = CircuitTransport(host, config, wall_clock=wall_clock)
         self._listeners: list[Listener] = []
+        self._protected: set[PeerId] = set()
 
     async def start(self) -> None:
         """Dial `/p2p-circuit` from now on, and take what relays bring."""
@@ -45,19 +51,29 @@ class RelayClient(Service):
         """Take no more connections through relays. Those that there are stay."""
         while self._listeners:
             await self._swarm.stop_listening(self._listeners.pop())
+        self._unprotect()
 
     def abort(self) -> set[asyncio.Task[Any]]:
         """See `Service`."""
         for listener in self._listeners:
             listener.abort()
             self._swarm.addrs_changed(listener)
+        self._unprotect()
         return super().abort()
 
     async def listen(self, relay: Multiaddr | str) -> Listener:
-        """Take connections through `relay`, whose address has its peer id, with or without /p2p-circuit behind. Raises
-        `ListenError`.
+        """Take connections through `relay`, whose address has its peer id, with or without /p2p-circuit behind. Its
+        connection is not closed to make room for others. Raises `ListenError`.
         """
         addr = Multiaddr(relay)
-        listener = await self._swarm.listen(addr if is_relayed(addr) else addr / CIRCUIT)
+        addr = addr if is_relayed(addr) else addr / CIRCUIT
+        listener = await self._swarm.listen(addr)
         self._listeners.append(listener)
+        if (found := relay_of(addr)) is not None:
+            self._protected.add(found[1])
+            self._limits.protect(found[1], _TAG)
         return listener
+
+    def _unprotect(self) -> None:
+        while self._protected:
+            self._limits.unprotect(self._protected.pop(), _TAG)

@@ -21,8 +21,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from ...connection import Connection, Service, ServiceHost, Stream, StreamErrorCode
+from ...connection import Connection, Service, Stream, StreamErrorCode
 from ...errors import Libp2pError, RemoteProtocolError
+from ...host import Host
 from ...identity import PeerId
 from ...io import time_limit
 from ...multiaddr import Multiaddr, ip_of, is_relayed, may_share, reach_of_remote
@@ -54,6 +55,9 @@ logger = logging.getLogger(__name__)
 _MAX_ADDRS = 16
 """Addresses of the relay that a reservation names: they must fit in a message."""
 
+_TAG, _WORTH = "relay", 50.0
+"""What a peer that has a reservation is worth more, where connections have to make room."""
+
 
 class RelayGater:
     """For whom a relay works: for everybody, unless a subclass raises a `RelayRefused` that says why not."""
@@ -70,7 +74,7 @@ class RelayServer(Service):
 
     def __init__(
         self,
-        host: ServiceHost,
+        host: Host,
         config: RelayConfig | None = None,
         *,
         gater: RelayGater | None = None,
@@ -80,6 +84,7 @@ class RelayServer(Service):
         self.config = config = config or RelayConfig()
         self.book = RelayBook(config)
         self.bridges: set[Bridge] = set()
+        self._limits = host.limits
         self._gater = gater or RelayGater()
         self._wall_clock = wall_clock
         self._requests: Counter[PeerId] = Counter()
@@ -144,6 +149,7 @@ class RelayServer(Service):
         peer, now = connection.remote_peer, _now()
         self._gater.check_reserve(peer, connection.remote_addr)
         until = self.book.reserve(peer, ip_of(connection.remote_addr), now)
+        self._limits.tag(peer, _TAG, _WORTH, half_life=self.config.reservation_ttl)
         expire = int(self._wall_clock() + until - now)
         reach = reach_of_remote(connection.remote_addr)
         addrs = tuple(addr for addr in self.host.addrs if not is_relayed(addr) and may_share(addr, reach))
@@ -153,6 +159,7 @@ class RelayServer(Service):
     def _left(self, peer: PeerId) -> None:
         if all(map(_is_relayed, self.host.connections_to(peer))):
             self.book.leave(peer)
+            self._limits.untag(peer, _TAG)
 
     # Connections
 
