@@ -90,7 +90,14 @@ CONFIGS: list[type[Any]] = [
     HttpServiceConfig,
     CrawlConfig,
 ]
-COUNTS = ("max_provider_records", "max_registrations", "max_peers", "max_handlers", "max_handlers_per_protocol")
+COUNTS = (
+    "max_provider_records",
+    "max_registrations",
+    "max_peers",
+    "max_handlers",
+    "max_handlers_per_protocol",
+    "useless_frames_burst",
+)
 """Large numbers that are no bytes."""
 
 

@@ -14,11 +14,12 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 from ..connection import Direction, Role, SecureChannel
 from ..connection.streamed import OPEN_TIMEOUT, StreamedConnection
-from ..errors import ConnectionClosed, StreamReset
+from ..errors import ConnectionClosed, Libp2pError, StreamReset
 from ..io import MemoryAccount, WriteGate
 from ..io.timers import CoarseTimer, Deadline
 from .session import (
@@ -41,6 +42,10 @@ _TURN = 64 * 1024
 once. A turn is as many full frames: two of 64 KiB in one piece are slower, since memory beyond 128 KiB is slow to get.
 """
 
+_FRAMES = 128
+"""Small and odd frames of one connection that are taken in one turn of the loop: each may cost a task, or an answer.
+What came behind them waits, and nothing more is read meanwhile."""
+
 _MAX_BACKLOG = 1024 * 1024
 """Bytes of control frames that may pile up while the peer reads nothing: one that makes us answer without reading the
 answers is disconnected."""
@@ -53,15 +58,18 @@ class MuxedConnection(StreamedConnection[FramedStream]):
     """A secure channel that carries many streams. It is the channel's sink."""
 
     __slots__ = (
+        "_at_end",
         "_backlog",
         "_channel",
         "_deadline",
         "_flush_scheduled",
         "_gate",
+        "_held",
         "_reading",
         "_sent",
         "_session",
         "_turn",
+        "_turn_begun",
     )
 
     def __init__(
@@ -97,6 +105,10 @@ class MuxedConnection(StreamedConnection[FramedStream]):
         self._backlog = 0  # bytes sent while the gate was shut
         self._deadline: Deadline | None = None
         self._sent = 0  # bytes given to the channel
+        self._held: bytearray | None = None  # bytes that came, and wait for their turn
+        self._turn_begun = False  # whether frames were counted in this turn
+        self._at_end: Callable[[], None] | None = None  # what happened to the channel behind what is held
+        session.frames_left = _FRAMES
         self._leaving: asyncio.Task[None] | None = None
         session.start(self._loop.time())
         self._schedule_flush()
@@ -191,8 +203,13 @@ class MuxedConnection(StreamedConnection[FramedStream]):
     # The channel's sink
 
     def data_received(self, data: memoryview) -> None:
-        if self._close_reason is not None:
-            return
+        if self._held is not None:
+            self._held += data
+        elif self._close_reason is None:
+            self._take(data)
+
+    def _take(self, data: memoryview) -> None:
+        """Receive `data`; what does not fit into this turn of the loop is held for the next one."""
         for event in self._session.receive_data(data, self._loop.time()):
             if type(event) is DataReceived:
                 if (stream := event.stream.owner) is not None:
@@ -201,15 +218,42 @@ class MuxedConnection(StreamedConnection[FramedStream]):
                 self._handle(event)
                 if self._closed.done():  # whoever was told may have ended the connection
                     return
+        if self._session.rest:
+            self._held, self._session.rest = bytearray(self._session.rest), b""
+        if self._session.frames_left < _FRAMES and not self._turn_begun:
+            self._turn_begun = True
+            self._loop.call_soon(self._next_turn)
         self._pause_or_resume()
         if self._session.unsent:
             self._schedule_flush()
 
+    def _next_turn(self) -> None:
+        self._turn_begun = False
+        if self._close_reason is not None:
+            self._held = None
+            return
+        self._session.frames_left = _FRAMES
+        if self._held is not None:
+            data, self._held = memoryview(bytes(self._held)), None
+            try:
+                self._take(data)
+            except Libp2pError as error:
+                self._channel.abort(error)
+                return
+        if self._at_end is not None and self._held is None:
+            self._at_end()
+
     def eof_received(self) -> None:
+        if self._held is not None and self._close_reason is None:
+            self._at_end = self.eof_received
+            return
         self._end(self._goodbye or ConnectionClosed("the peer ended the connection", by="remote"))
         self._channel.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
+        if self._held is not None and self._close_reason is None:
+            self._at_end = lambda: self.connection_lost(error)
+            return
         if isinstance(error, ConnectionClosed):
             self._end(error)
         elif self._goodbye is not None:
@@ -241,9 +285,9 @@ class MuxedConnection(StreamedConnection[FramedStream]):
                 self._peer_goes(code)
             case PeerSilent(seconds):
                 self.abort(f"nothing was heard of the peer for {seconds:g} s")
-            case Violation(error):
+            case Violation(error, code):
                 self._flush()
-                self._end(ConnectionClosed(str(error), by="local", code=1))
+                self._end(ConnectionClosed(str(error), by="local", code=code))
                 raise error
             case _:
                 raise TypeError(f"unexpected event {event!r}")
@@ -296,7 +340,7 @@ class MuxedConnection(StreamedConnection[FramedStream]):
 
     def _pause_or_resume(self) -> None:
         """Read from the channel while the session wants it."""
-        if self._session.wants_data is not self._reading:
+        if (self._session.wants_data and self._held is None) is not self._reading:
             self._reading = not self._reading
             if self._reading:
                 self._channel.resume_reading()

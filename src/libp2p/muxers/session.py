@@ -7,6 +7,8 @@ Rules:
 - A session tells what has happened in the order in which it happened, also what came before a violation of the
   protocol. When events are handled the session is ahead of them, so a call for a stream that is over by then does
   nothing.
+- Small and odd frames cost more than their bytes: so many are taken in a turn of the loop, and of those that are of no
+  use a connection has an allowance (`useless.py`).
 """
 
 from __future__ import annotations
@@ -105,6 +107,8 @@ class Violation:
     """
 
     error: RemoteProtocolError
+    code: int = 1
+    """What the peer is told, where there is a place for it."""
 
 
 Event = (
@@ -122,6 +126,13 @@ Event = (
 
 class MuxerSession(Protocol):
     """The core of one muxed connection."""
+
+    frames_left: int
+    """How many more frames are taken, whole ones of data not counted: set anew by the caller, in each turn of the loop.
+    """
+
+    rest: bytes
+    """What was not taken for that reason; the caller hands it in again."""
 
     @property
     def max_served(self) -> int:
@@ -156,7 +167,7 @@ class MuxerSession(Protocol):
         """The connection begins."""
 
     def receive_data(self, data: memoryview, now: float) -> list[Event]:
-        """Take the peer's bytes."""
+        """Take the peer's bytes, and at least one frame; what is left of them, as `frames_left` says, is `rest`."""
 
     def can_open(self) -> bool:
         """Whether `open_stream` would work now; if not, it may after the next `PeerAccepted` or the end of a stream."""

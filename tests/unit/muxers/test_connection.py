@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from libp2p.connection import Connection, Direction, Role, Stream
+from libp2p.connection import Connection, Direction, Role, Stream, StreamErrorCode
 from libp2p.connection.negotiation import expect_agreement, incoming_of
 from libp2p.errors import ConnectionClosed, LimitExceeded, StageTimeout, StreamClosed, StreamReset
 from libp2p.identity import PrivateKey
@@ -51,11 +51,11 @@ async def pair(config: YamuxConfig | None = None) -> AsyncIterator[Pair]:
 
 
 @asynccontextmanager
-async def against_raw_frames() -> AsyncIterator[tuple[Any, Side]]:
+async def against_raw_frames(config: YamuxConfig | None = None) -> AsyncIterator[tuple[Any, Side]]:
     """A channel to send frames on, and the listening connection that gets them."""
     raw = pipe()
     channel, listener = clear_channels(*raw, *KEYS)
-    side = Side(Yamux().connect(listener, Direction.INBOUND))
+    side = Side(Yamux(config).connect(listener, Direction.INBOUND))
     try:
         yield channel, side
     finally:
@@ -390,9 +390,9 @@ async def test_a_goodbye_counts_however_the_connection_then_breaks() -> None:
 
 
 async def test_a_peer_that_asks_for_answers_and_reads_none_is_disconnected() -> None:
-    async with against_raw_frames() as (channel, side):
+    async with against_raw_frames(YamuxConfig(useless_frames_burst=1 << 20)) as (channel, side):
         pings = frame(PING, Flag.SYN, 0, 7) * 5000
-        for _ in range(100):
+        for _ in range(10_000):
             await asyncio.sleep(0)
             channel.send((pings,))
             if side.closed:
@@ -401,12 +401,105 @@ async def test_a_peer_that_asks_for_answers_and_reads_none_is_disconnected() -> 
         assert "reads none" in reason.reason
 
 
-async def test_a_peer_that_reads_its_answers_may_ping_at_will() -> None:
+async def test_a_peer_that_reads_its_answers_may_ping_a_thousand_times_a_second() -> None:
     async with against_raw_frames() as (channel, side):
         for _ in range(200):
             channel.send((frame(PING, Flag.SYN, 0, 7) * 1000,))
             await channel.readexactly(12 * 1000)
+            await asyncio.sleep(1)
         assert not side.closed
+
+
+async def test_a_flood_of_frames_takes_its_turns() -> None:
+    async with against_raw_frames(YamuxConfig(useless_frames_burst=1 << 20)) as (channel, side):
+        most = turns = before = 0
+        syn_and_rst = (
+            frame(WINDOW_UPDATE, Flag.SYN, 1 + 2 * n, 0) + frame(WINDOW_UPDATE, Flag.RST, 1 + 2 * n, 0)
+            for n in range(20_000)
+        )
+        channel.send((b"".join(syn_and_rst),))
+        while side.connection.streams_accepted < 20_000:
+            await asyncio.sleep(0)
+            most, before = max(most, side.connection.streams_accepted - before), side.connection.streams_accepted
+            turns += 1
+            assert turns < 10_000
+        assert most <= 2 * 65  # a look may come between two turns of the connection
+        assert not side.closed
+        assert not side.connection.streams
+
+
+async def test_bytes_in_tiny_frames_and_the_end_behind_them_arrive_in_order() -> None:
+    async with against_raw_frames() as (channel, side):
+        frames = [frame(WINDOW_UPDATE, Flag.SYN, 1, 0)]
+        frames += [frame(DATA, 0, 1, n % 63 + 1) + bytes([n % 251]) * (n % 63 + 1) for n in range(5_000)]
+        wire = b"".join(frames) + frame(DATA, Flag.FIN, 1, 0)
+        for start in range(0, len(wire), 999):
+            channel.send((wire[start : start + 999],))
+        stream = await side.accepted.get()
+        assert await stream.read() == b"".join(bytes([n % 251]) * (n % 63 + 1) for n in range(5_000))
+
+
+async def test_the_end_of_a_channel_waits_for_the_frames_before_it() -> None:
+    async with against_raw_frames() as (channel, side):
+        frames = [frame(DATA, Flag.SYN | Flag.FIN, 1 + 2 * n, 2) + b"ok" for n in range(1_000)]
+        channel.send((b"".join(frames),))
+        leaving = asyncio.create_task(channel.close())
+        for _ in range(1_000):
+            assert await (await asyncio.wait_for(side.accepted.get(), 5)).read() == b"ok"
+        assert (await side.connection.wait_closed()).by == "remote"
+        await leaving
+
+
+async def test_whole_frames_of_data_are_not_counted() -> None:
+    async with against_raw_frames() as (channel, side):
+        channel.send((frame(WINDOW_UPDATE, Flag.SYN, 1, 0),))
+        stream = await side.accepted.get()
+        await asyncio.sleep(1)
+        connection: Any = side.connection
+        channel.send(((frame(DATA, 0, 1, 64) + bytes(64)) * 3_000,))
+        assert len(await stream.readexactly(64 * 3_000)) == 64 * 3_000
+        assert connection._session.frames_left > 120
+
+
+@pytest.mark.parametrize(
+    "useless",
+    [
+        frame(PING, Flag.SYN, 0, 1),
+        frame(PING, Flag.ACK, 0, 1),
+        frame(DATA, 0, 1, 0),
+        frame(WINDOW_UPDATE, 0, 1, 1),
+        frame(WINDOW_UPDATE, 0, 99, 1),
+        frame(DATA, 0, 99, 1) + b"x",
+        frame(WINDOW_UPDATE, Flag.SYN, 3, 0) + frame(WINDOW_UPDATE, Flag.RST, 3, 0),
+    ],
+    ids=["ping", "pong", "empty data", "tiny window update", "stray update", "stray data", "syn and rst"],
+)
+async def test_too_many_frames_of_no_use_end_the_connection(useless: bytes) -> None:
+    async with against_raw_frames(YamuxConfig(useless_frames_per_second=10, useless_frames_burst=100)) as (
+        channel,
+        side,
+    ):
+        channel.send((frame(WINDOW_UPDATE, Flag.SYN, 1, 0),))
+        for _ in range(20):  # a little is no fault
+            channel.send((useless * 5,))
+            await asyncio.sleep(1)
+        assert not side.closed
+        channel.send((useless * 600,))
+        reason = await asyncio.wait_for(side.connection.wait_closed(), 5)
+        assert "frames of no use" in reason.reason
+        assert (reason.by, reason.code) == ("local", StreamErrorCode.RATE_LIMITED)
+
+
+async def test_a_stream_too_many_is_of_no_use() -> None:
+    config = YamuxConfig(
+        useless_frames_per_second=10, useless_frames_burst=100, max_inbound_streams=2, ack_backlog=1
+    )
+    async with against_raw_frames(config) as (channel, side):
+        channel.send([frame(WINDOW_UPDATE, Flag.SYN, 1 + 2 * n, 0) for n in range(102)])
+        await asyncio.sleep(1)
+        assert not side.closed
+        channel.send([frame(WINDOW_UPDATE, Flag.SYN, 1001 + 2 * n, 0) for n in range(50)])
+        assert "a stream too many" in (await asyncio.wait_for(side.connection.wait_closed(), 5)).reason
 
 
 async def test_an_idle_connection_lives_for_days_by_its_pings() -> None:

@@ -13,11 +13,13 @@ Rules:
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 from ...errors import InvalidVarint, LimitExceeded, MessageTooLarge, RemoteProtocolError
 from ...io import Buffer
 from ..session import DataReceived, EndReceived, Event, PeerOpened, ResetReceived, Substream, Violation
+from ..useless import Allowance
 from .wire import CLOSE, MAX_HEADER_SIZE, MAX_MESSAGE, MESSAGE, NEW_STREAM, RESET, decode_header, encode_header
 
 
@@ -33,6 +35,15 @@ class MplexConfig:
     """Streams that the peer may have open at a time; more are reset."""
     max_outbound_streams: int = 1024
     """Streams that we may have open at a time; opening more raises `LimitExceeded`."""
+    useless_frames_per_second: int = 1024
+    """Messages of no use that the peer may send each second, in the long run: resets, empty ones, streams that are
+    refused, messages for streams that are gone. Then the connection is closed."""
+    useless_frames_burst: int = 16384
+    """Those that it may send at once."""
+
+
+_TINY = 64
+"""Bytes below which a message counts as a small one."""
 
 
 class _Stream(Substream):
@@ -67,6 +78,9 @@ class MplexSession:
         self._header = bytearray()  # a header of which only a part has arrived
         self._body_left = 0  # bytes of the current message that are still to come
         self._body_stream: _Stream | None = None  # whose they are; None: nobody's
+        self.frames_left = sys.maxsize
+        self.rest = b""
+        self._allowance = Allowance(config.useless_frames_per_second, config.useless_frames_burst)
 
     @property
     def wants_data(self) -> bool:
@@ -80,7 +94,7 @@ class MplexSession:
 
     # Receiving
 
-    def receive_data(self, data: memoryview, now: float) -> list[Event]:  # noqa: ARG002 - nothing here takes time
+    def receive_data(self, data: memoryview, now: float) -> list[Event]:
         events: list[Event] = []
         position, end = 0, len(data)
         try:
@@ -88,7 +102,10 @@ class MplexSession:
                 if self._body_left:
                     position = self._receive_body(data, position, events)
                 else:
-                    position = self._receive_header(data, position, events)
+                    position = self._receive_header(data, position, now, events)
+                    if self.frames_left <= 0 and position < end:
+                        self.rest = bytes(data[position:])
+                        break
         except RemoteProtocolError as error:
             events.append(Violation(error))
         return events
@@ -101,7 +118,7 @@ class MplexSession:
             events.append(DataReceived(self._body_stream, data[position:stop]))
         return stop
 
-    def _receive_header(self, data: memoryview, position: int, events: list[Event]) -> int:
+    def _receive_header(self, data: memoryview, position: int, now: float, events: list[Event]) -> int:
         """Take the header at `position`, whose beginning may have come before; return the position behind it."""
         before = len(self._header)
         try:
@@ -118,10 +135,10 @@ class MplexSession:
             return len(data)
         number, flag, length, stop = header
         self._header.clear()
-        self._receive_message(number, flag, length, events)
+        self._receive_message(number, flag, length, now, events)
         return position + stop - before if before else stop
 
-    def _receive_message(self, number: int, flag: int, length: int, events: list[Event]) -> None:
+    def _receive_message(self, number: int, flag: int, length: int, now: float, events: list[Event]) -> None:
         by_initiator = flag % 2 == 0
         kind = flag if by_initiator else flag + 1
         stream_id = number << 1 | (self._ours ^ 1 if by_initiator else self._ours)
@@ -131,21 +148,27 @@ class MplexSession:
             raise MessageTooLarge("mplex message", limit=MAX_MESSAGE, size=length)
         self._body_left = length
         self._body_stream = None
+        if kind != MESSAGE or length < _TINY:
+            self.frames_left -= 1
         stream = self._streams.get(stream_id)
         if kind == NEW_STREAM:
             if stream is not None:
                 raise RemoteProtocolError(f"mplex: stream {number} opened twice")
-            self._receive_new_stream(stream_id, events)
+            self._receive_new_stream(stream_id, now, events)
         elif stream is None:
+            self._allowance.charge("one for a stream that is gone", now, 0.25 + length / 16384)
             return
         elif kind == MESSAGE:
             # "Writing to a stream after it has been closed is a protocol violation."
             if stream.remote_closed:
                 raise RemoteProtocolError(f"mplex: data on stream {number} behind its end")
             self._body_stream = stream
+            if not length:
+                self._allowance.charge("an empty one", now)
         elif kind == RESET:
             self._drop(stream)
             events.append(ResetReceived(stream, 0))
+            self._allowance.charge("a reset", now, 0.5)
         elif not stream.remote_closed:
             stream.remote_closed = True
             self._count(stream, -stream.unread)  # it can grow no more: nobody has to wait for its reader
@@ -153,8 +176,9 @@ class MplexSession:
             if stream.local_closed:
                 self._drop(stream)
 
-    def _receive_new_stream(self, stream_id: int, events: list[Event]) -> None:
+    def _receive_new_stream(self, stream_id: int, now: float, events: list[Event]) -> None:
         if self._inbound >= self._config.max_inbound_streams:
+            self._allowance.charge("a stream too many", now)
             self._message(stream_id, RESET, 0)
             return
         self._inbound += 1

@@ -7,11 +7,13 @@ Rules:
 - Data queued for one stream, and nothing in between, shares a frame.
 - What a peer may send is bounded: bytes by the windows, streams by `max_inbound_streams`; a frame that breaks the
   protocol ends the session with go-away code 1.
-- Frames for a stream that is gone are ignored: they crossed our reset.
+- Frames for a stream that is gone are ignored: they crossed our reset. There may not be too many of them, nor of others
+  that are of no use.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,6 +34,7 @@ from ..session import (
     Violation,
     WindowOpened,
 )
+from ..useless import Allowance, UselessFrames
 from .flow_control import INITIAL_WINDOW, StreamWindow
 from .keepalive import Keepalive
 from .wire import DATA, GO_AWAY, HEADER, HEADER_SIZE, PING, VERSION, WINDOW_UPDATE, Flag, GoAwayCode
@@ -40,6 +43,12 @@ _SYN, _ACK, _FIN, _RST = int(Flag.SYN), int(Flag.ACK), int(Flag.FIN), int(Flag.R
 _PLAIN_DATA = (VERSION, DATA, 0)
 _MAX_WINDOW = (1 << 32) - 1
 _MAX_STREAM_ID = (1 << 32) - 1
+_TINY = 64
+"""Bytes of data below which a frame counts as a small one."""
+
+_SMALL_UPDATE = 1024
+"""Bytes below which opening a window is of little use."""
+
 _KNOWN_FLAGS = _SYN | _ACK | _FIN | _RST
 
 
@@ -65,6 +74,11 @@ class YamuxConfig:
     """Seconds in which nothing comes from a peer that was pinged, and nothing that we sent leaves, before the
     connection is given up.
     """
+    useless_frames_per_second: int = 1024
+    """Frames of no use that the peer may send each second, in the long run: resets, pings, empty frames, streams that
+    are refused, frames for streams that are gone. Then the session ends with go-away code `RATE_LIMITED`."""
+    useless_frames_burst: int = 16384
+    """Those that it may send at once."""
     open_timeout: float = OPEN_TIMEOUT
     """Seconds that `open_stream` waits for the peer to accept earlier streams; then `StageTimeout`."""
 
@@ -104,6 +118,9 @@ class YamuxSession:
         self._body_left = 0  # bytes of the current data frame that are still to come
         self._body_stream: _Stream | None = None  # whose they are; None: nobody's any more
         self._body_fin = False
+        self.frames_left = sys.maxsize
+        self.rest = b""
+        self._allowance = Allowance(config.useless_frames_per_second, config.useless_frames_burst)
         self._keepalive = Keepalive(
             interval=config.keepalive_interval, timeout=config.keepalive_timeout, is_dialer=is_dialer
         )
@@ -130,6 +147,9 @@ class YamuxSession:
         self._keepalive.received += len(data)
         try:
             self._receive(data, now, events)
+        except UselessFrames as error:
+            self._frame(GO_AWAY, 0, 0, StreamErrorCode.RATE_LIMITED)
+            events.append(Violation(error, StreamErrorCode.RATE_LIMITED))
         except RemoteProtocolError as error:
             events.append(Violation(error))
         return events
@@ -141,12 +161,14 @@ class YamuxSession:
                 position = self._receive_body(data, position, events)
             elif self._header or end - position < HEADER_SIZE:
                 position = self._receive_split_header(data, position, now, events)
+                if self._stops_at(data, position):
+                    return
             else:
                 header = HEADER.unpack_from(data, position)
                 position += HEADER_SIZE
                 stop = position + header[4]
                 # Nearly all bytes come in whole data frames without flags; what follows only shortens their way.
-                if header[:3] == _PLAIN_DATA and stop <= end and position < stop:
+                if header[:3] == _PLAIN_DATA and stop <= end and position + _TINY <= stop:
                     stream = self._streams.get(header[3])
                     if (
                         stream is not None
@@ -158,6 +180,16 @@ class YamuxSession:
                         position = stop
                         continue
                 self._receive_frame(header, now, events)
+                if self._stops_at(data, position):
+                    return
+
+    def _stops_at(self, data: memoryview, position: int) -> bool:
+        """Count a frame, and leave the rest where it was the last of this turn."""
+        self.frames_left -= 1
+        if self.frames_left > 0 or position >= len(data):
+            return False
+        self.rest = bytes(data[position:])
+        return True
 
     def _receive_split_header(self, data: memoryview, position: int, now: float, events: list[Event]) -> int:
         missing = HEADER_SIZE - len(self._header)
@@ -186,6 +218,7 @@ class YamuxSession:
         if kind in (DATA, WINDOW_UPDATE):
             self._receive_stream_frame(kind, flags, stream_id, length, now, events)
         elif kind == PING:
+            self._allowance.charge("a ping", now)
             self._receive_ping(flags, length, now)
         elif kind == GO_AWAY:
             events.append(GoAwayReceived(length))
@@ -205,6 +238,9 @@ class YamuxSession:
             self._body_stream = stream if not flags & _RST else None
             self._body_fin = bool(flags & _FIN)
         if stream is None:
+            if not flags & _SYN:
+                cost = 0.25 + (length / 16384 if kind == DATA else 0.0)
+                self._allowance.charge("one for a stream that is gone", now, cost)
             return
         if stream.outbound and not stream.accepted and not flags & _RST:
             # Some peers forget the ACK: any frame for the stream shows that they took it.
@@ -215,13 +251,19 @@ class YamuxSession:
             code = length if kind == WINDOW_UPDATE else 0
             self._drop(stream)
             events.append(ResetReceived(stream, code))
+            self._allowance.charge("a reset", now, 0.5)
         elif kind == DATA:
-            self._receive_data_header(stream, flags, length, events)
+            self._receive_data_header(stream, flags, length, now, events)
         else:
-            if length:
-                self._grant(stream, length, events)
-            if flags & _FIN:
-                self._remote_closed(stream, events)
+            self._receive_update(stream, flags, length, now, events)
+
+    def _receive_update(self, stream: _Stream, flags: int, length: int, now: float, events: list[Event]) -> None:
+        if length:
+            self._grant(stream, length, events)
+        if not flags:
+            self._allowance.charge("a window update", now, 1.0 if length < _SMALL_UPDATE else 1 / 32)
+        if flags & _FIN:
+            self._remote_closed(stream, events)
 
     def _receive_syn(self, stream_id: int, now: float, events: list[Event]) -> None:
         if stream_id % 2 == (1 if self._is_dialer else 0):
@@ -229,13 +271,16 @@ class YamuxSession:
         if stream_id in self._streams:
             raise self._violation(f"stream {stream_id} opened twice")
         if self._inbound >= self._config.max_inbound_streams + self._config.ack_backlog:
+            self._allowance.charge("a stream too many", now)
             self._frame(WINDOW_UPDATE, _RST, stream_id, StreamErrorCode.RESOURCE_LIMIT_EXCEEDED)
             return
         self._inbound += 1
         stream = self._streams[stream_id] = _Stream(stream_id, outbound=False, window=self._new_window(now))
         events.append(PeerOpened(stream))
 
-    def _receive_data_header(self, stream: _Stream, flags: int, length: int, events: list[Event]) -> None:
+    def _receive_data_header(self, stream: _Stream, flags: int, length: int, now: float, events: list[Event]) -> None:
+        if not length and not flags:
+            self._allowance.charge("an empty one", now)
         if stream.remote_closed and length:
             raise self._violation(f"data on stream {stream.id} behind its end")
         if not stream.window.receive(length):
