@@ -162,7 +162,8 @@ class Connection(ABC):
     streams_accepted  how many the peer has opened, in all
     bytes_read        bytes that were received on all streams, those that have ended too
     bytes_written     bytes that were sent, the same
-    security, muxer   the ids of the protocols, such as `/noise` and `/yamux/1.0.0`
+    security          the id of the security protocol, such as `/noise`
+    muxer             the id of the muxer, such as `/yamux/1.0.0`
     rtt               the last round-trip time measured, in seconds; None where there is none
     memory            the `MemoryAccount` of what the peer makes us hold by it
     close_reason      why it is closed: `ConnectionClosed`, with who closed it; None while it is open

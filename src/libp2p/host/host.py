@@ -303,7 +303,8 @@ class Host:
         or with the one that is given: `host.handle("/echo/1.0.0", echo)`. The stream's `protocol` says which was agreed
         on. The stream is closed when the handler returns (unless a raw connection has taken it over: `OverStream`) and
         reset when it raises; what is the program's mistake is logged. A handler whose stream the peer resets is
-        cancelled, unless `cancel_on_reset` is False.
+        cancelled, unless `cancel_on_reset` is False. (Over QUIC a reset without a code, by a peer that has ended its
+        own direction, can't be told from its closing: it cancels nothing, and writing raises it.)
 
         Of one peer at most `max_streams_per_peer` are served at a time; one more waits until another has ended, or is
         refused, as `when_full` says.
