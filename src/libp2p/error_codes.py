@@ -6,7 +6,9 @@ from enum import IntEnum
 
 
 class StreamErrorCode(IntEnum):
-    """Why a stream was reset: the codes of the libp2p specs' error code registry, as go-libp2p sends them."""
+    """Why a stream was reset: the codes that go-libp2p sends, and one of ours, from the range for applications (above
+    10000). Over QUIC only a code tells a reset from a stream's close, where the direction has ended before.
+    """
 
     NONE = 0
     PROTOCOL_NEGOTIATION_FAILED = 0x1001
@@ -17,6 +19,8 @@ class StreamErrorCode(IntEnum):
     GARBAGE_COLLECTED = 0x1006
     SHUTDOWN = 0x1007
     GATED = 0x1008
+    ABANDONED = 0x10000
+    """The task that used the stream was cancelled, or failed: nobody waits for more."""
 
 
 _NAMES = {code.value: f"{code.name} ({code.value:#06x})" for code in StreamErrorCode if code}

@@ -124,7 +124,7 @@ class Stream(ByteStream):
         """The reader took `n` bytes: let the peer send as many more."""
 
     def abort(self, error: Exception | None = None) -> None:  # noqa: ARG002 - a stream's reset carries a code, no text
-        self.reset()
+        self.reset(StreamErrorCode.ABANDONED)
 
     def __repr__(self) -> str:
         return f"<Stream {self.id} {self.direction.value} {self.protocol or '?'} {self.connection.remote_peer}>"

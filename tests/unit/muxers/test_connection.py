@@ -491,9 +491,7 @@ async def test_too_many_frames_of_no_use_end_the_connection(useless: bytes) -> N
 
 
 async def test_a_stream_too_many_is_of_no_use() -> None:
-    config = YamuxConfig(
-        useless_frames_per_second=10, useless_frames_burst=100, max_inbound_streams=2, ack_backlog=1
-    )
+    config = YamuxConfig(useless_frames_per_second=10, useless_frames_burst=100, max_inbound_streams=2, ack_backlog=1)
     async with against_raw_frames(config) as (channel, side):
         channel.send([frame(WINDOW_UPDATE, Flag.SYN, 1 + 2 * n, 0) for n in range(102)])
         await asyncio.sleep(1)

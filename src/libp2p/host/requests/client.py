@@ -187,7 +187,7 @@ class Call:
         if self._is_over and error is None:
             await self._stream.close()
         else:
-            self._stream.reset()
+            self._stream.abort()
 
     async def _read(self) -> AsyncGenerator[bytes, None]:
         try:
@@ -222,4 +222,4 @@ class Call:
 
     def _expire(self) -> None:
         self._expired = True
-        self._stream.reset(StreamErrorCode.NONE)
+        self._stream.abort()
