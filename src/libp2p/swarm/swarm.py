@@ -120,6 +120,10 @@ class Swarm:
 
         return remove
 
+    def can_dial(self, addr: Multiaddr) -> bool:
+        """Whether a transport dials `addr`, which has no name to look up."""
+        return any(transport.can_dial(addr) for transport in self._transports)
+
     # Listening
 
     @property
