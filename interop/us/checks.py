@@ -19,6 +19,7 @@ from libp2p.host.identify import IdentifyFailed
 from libp2p.host.ping import PROTOCOL_ID as PING
 from libp2p.multiaddr import Multiaddr
 from libp2p.protocols.perf import measure
+from libp2p.protocols.pubsub import GossipSub
 
 MIB = 1 << 20
 BLOCK = 1 << 16
@@ -205,7 +206,10 @@ async def wrong_peer(dialed: Dialed) -> None:
 
 
 async def pubsub(dialed: Dialed) -> None:
-    fault = await check_pubsub(dialed.host)
+    """By a host that speaks pubsub when it connects: rust-libp2p asks once on a connection, and believes a no."""
+    async with dialed.new_host() as host, GossipSub(host) as gossip:
+        await host.connect(dialed.addr)
+        fault = await check_pubsub(gossip)
     ensure(not fault, fault)
 
 

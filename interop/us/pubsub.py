@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from libp2p.host import Host
-from libp2p.protocols.pubsub import GossipSub, PubSub
+from libp2p.protocols.pubsub import PubSub
 
 UP = "interop/up"  # the dialer publishes, the listener takes
 DOWN = "interop/down"  # the listener sends each message back on
@@ -19,18 +18,17 @@ async def serve_pubsub(pubsub: PubSub) -> None:
         await pubsub.publish(DOWN, message.data)
 
 
-async def check_pubsub(host: Host) -> str:
+async def check_pubsub(pubsub: PubSub) -> str:
     """Publish, without a pause, and want each message back once; what is wrong, "" if nothing."""
-    async with GossipSub(host) as pubsub:
-        down = await pubsub.subscribe(DOWN, capacity=4 * MESSAGES)
-        await pubsub.wait_for_peers(UP)
-        sent = [f"message {n}".encode() for n in range(MESSAGES)]
-        for data in sent:
-            if not await pubsub.publish(UP, data):
-                return f"nobody took {data!r}"
-        got: Counter[bytes] = Counter()
-        while len(got) < MESSAGES:
-            got[(await down.next()).data] += 1
-        if got != Counter(sent):
-            return f"{len(got)} of {MESSAGES} messages came back, in {got.total()} copies"
+    down = await pubsub.subscribe(DOWN, capacity=4 * MESSAGES)
+    await pubsub.wait_for_peers(UP)
+    sent = [f"message {n}".encode() for n in range(MESSAGES)]
+    for data in sent:
+        if not await pubsub.publish(UP, data):
+            return f"nobody took {data!r}"
+    got: Counter[bytes] = Counter()
+    while len(got) < MESSAGES:
+        got[(await down.next()).data] += 1
+    if got != Counter(sent):
+        return f"{len(got)} of {MESSAGES} messages came back, in {got.total()} copies"
     return ""

@@ -69,6 +69,7 @@ def serve(host: Host) -> None:
     async def seen(stream: Stream) -> None:
         await stream.write("".join(notes).encode())
 
-    handlers = {ECHO: echo, SLOW_READ: slow_read, HALF_CLOSE: half_close, RESET: reset, SEEN: seen}
+    handlers = {ECHO: echo, SLOW_READ: slow_read, HALF_CLOSE: half_close, SEEN: seen}
     for protocol, handler in handlers.items():
         host.handle(protocol)(handler)
+    host.handle(RESET, cancel_on_reset=False)(reset)
