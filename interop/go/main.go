@@ -25,6 +25,8 @@ const patience = 60 * time.Second // for the other side to come up, and for conn
 func main() {
 	run := listen
 	switch {
+	case len(os.Args) > 1 && os.Args[1] == "relay":
+		run = func() error { return runRelay(os.Args[2:]) }
 	case len(os.Args) > 1 && os.Args[1] == "bench":
 		run = func() error { return runBench(os.Args[2:]) }
 	case os.Getenv("IS_DIALER") == "true":

@@ -34,7 +34,10 @@ from libp2p.multistream.core import MAX_MESSAGE, MessageParser, encode_message
 from libp2p.muxers.yamux.core import YamuxConfig, YamuxSession
 from libp2p.muxers.yamux.wire import HEADER
 from libp2p.peerstore import MemoryPeerStore
+from libp2p.protocols.dcutr import wire as dcutr
 from libp2p.protocols.kad import wire as kad
+from libp2p.protocols.relay import wire as relay
+from libp2p.protocols.relay.voucher import Voucher
 from libp2p.protocols.rendezvous import wire as rendezvous
 from libp2p.records import PeerRecord
 from libp2p.records.ipns import IpnsRecord, dag_cbor
@@ -151,6 +154,14 @@ DHT_MESSAGES = [
     kad.encode(kad.Message(kad.MessageType.PUT_VALUE, b"key", kad.Record(b"key", b"value", "1970-01-01T00:00:00Z"))),
     kad.encode(kad.Message(kad.MessageType.GET_PROVIDERS, b"key", None, INFOS, INFOS)),
 ]
+HOPS = (
+    relay.Reserve(),
+    relay.Connect(PEER),
+    relay.Answer(100, relay.Reservation(1 << 40, tuple(ADDRS), b"voucher"), relay.Limit(120, 1 << 17)),
+    relay.Answer(204),
+)
+STOPS = (relay.Connect(PEER, relay.Limit(120, 1 << 17)), relay.Answer(100))
+PUNCHES = (dcutr.Connect(tuple(ADDRS)), dcutr.Sync())
 MEETING = [
     rendezvous.Register("app", b"record", 7200),
     rendezvous.Registered(0, 7200, "text"),
@@ -217,6 +228,14 @@ PARSERS: dict[str, tuple[Parser, list[bytes], tuple[type[Exception], ...]]] = {
             dag_cbor.encode_map({"TTL": 5, "Value": b"/x"}),
             bytes.fromhex("a2615f8320f5f6616482fb3ff8000000000000d82a4300aabb"),
         ],
+        (InvalidRecord,),
+    ),
+    "relay hop": (relay.decode_hop, [relay.encode_hop(message) for message in HOPS], (RemoteProtocolError,)),
+    "relay stop": (relay.decode_stop, [relay.encode_stop(message) for message in STOPS], (RemoteProtocolError,)),
+    "dcutr": (dcutr.decode, [dcutr.encode(message) for message in PUNCHES], (RemoteProtocolError,)),
+    "voucher": (
+        lambda data: Voucher.open(data, relay=PEER, peer=PEER),
+        [Voucher(PEER, PEER, 1 << 40).seal(KEY)],
         (InvalidRecord,),
     ),
     "rendezvous": (rendezvous.decode, [rendezvous.encode(message) for message in MEETING], (RemoteProtocolError,)),
