@@ -1,6 +1,6 @@
 """Runs every triangle in which both implementations have a part: `python -m interop.relay`.
 
-Prints a line for each; exit code 0 where all passed. Over TCP on the loopback interface, with the limits of a public relay.
+Over TCP on the loopback interface, with the limits of a public relay. Prints a line for each; exit code 0: all passed.
 """
 
 from __future__ import annotations

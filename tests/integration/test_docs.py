@@ -24,7 +24,7 @@ from libp2p.multiaddr import ResolverConfig
 from libp2p.muxers.mplex import MplexConfig
 from libp2p.muxers.yamux import YamuxConfig
 from libp2p.peerstore.memory import PeerStoreConfig
-from libp2p.protocols.autonat import AutoNatConfig, AutoNatServerConfig
+from libp2p.protocols.autonat import AutoNatConfig, AutoNatServerConfig, AutoNatV1Config
 from libp2p.protocols.dcutr import HolePunchConfig
 from libp2p.protocols.fetch import FetchConfig
 from libp2p.protocols.kad import (
@@ -78,6 +78,7 @@ CONFIGS: list[type[Any]] = [
     HolePunchConfig,
     AutoNatConfig,
     AutoNatServerConfig,
+    AutoNatV1Config,
     CheapConfig,
     KadConfig,
     ServerConfig,

@@ -1,8 +1,11 @@
-"""AutoNAT v2: which addresses of a host strangers reach (`AutoNat`), and telling others (`AutoNatServer`)."""
+"""AutoNAT: which addresses of a host strangers reach (`AutoNat`), and telling others (`AutoNatServer`, and
+`AutoNatV1Server` for old peers).
+"""
 
 from .client import AutoNat, Checked
-from .config import AutoNatConfig, AutoNatServerConfig
+from .config import AutoNatConfig, AutoNatServerConfig, AutoNatV1Config
 from .server import AutoNatServer
+from .v1 import AutoNatV1Server
 from .wire import BACK_ID, REQUEST_ID, DialStatus, ResponseStatus
 
 __all__ = [
@@ -12,6 +15,8 @@ __all__ = [
     "AutoNatConfig",
     "AutoNatServer",
     "AutoNatServerConfig",
+    "AutoNatV1Config",
+    "AutoNatV1Server",
     "Checked",
     "DialStatus",
     "ResponseStatus",

@@ -24,6 +24,8 @@ from ...multiaddr import Multiaddr, Reach, ip_of, is_relayed, reach_of
 from .autonat_pb2 import DialBack, DialBackResponse, DialDataResponse, DialRequest, Message
 from .config import AutoNatConfig
 from .core import Confidence
+from .v1 import PROTOCOL_ID as PROTOCOL_ID_V1
+from .v1 import check_v1
 from .wire import BACK_ID, MAX_DATA, MAX_MESSAGE, REQUEST_ID, DialStatus, ResponseStatus, read
 
 logger = logging.getLogger(__name__)
@@ -142,25 +144,35 @@ class AutoNat(Service):
             return
         self._asked[connection.remote_peer] = _now()
         try:
-            checked = await self.check(connection, addrs)
+            answers = await self._answers(connection, addrs)
         except (Libp2pError, OSError) as error:
             logger.debug("autonat: %s did not answer: %r", connection.remote_peer, error)
             return
-        if checked is not None:
-            self._confidence.answered(checked.addr, _network_of(connection), checked.reached, _now())
+        for addr, reached in answers.items():
+            self._confidence.answered(addr, _network_of(connection), reached, _now())
+
+    async def _answers(self, connection: Connection, addrs: list[Multiaddr]) -> dict[Multiaddr, bool]:
+        """Which addresses a server has reached, and which not."""
+        if REQUEST_ID in self.host.peerstore.protocols(connection.remote_peer):
+            checked = await self.check(connection, addrs)
+            return {} if checked is None else {checked.addr: checked.reached}
+        return await check_v1(self.host, connection, addrs, timeout=self.config.timeout)
 
     def _server(self) -> Connection | None:
-        """A peer to ask: of those that were not asked for a while, the one asked longest ago."""
+        """A peer to ask, which was not asked for a while."""
         now = _now()
         self._asked = {peer: at for peer, at in self._asked.items() if now - at < self.config.server_pause}
-        found = (
+        found = [
             connection
             for connection in self.host.connections
             if connection.remote_peer not in self._asked
             and not (connection.is_closed or connection.is_limited or is_relayed(connection.remote_addr))
-            and REQUEST_ID in self.host.peerstore.protocols(connection.remote_peer)
-        )
-        return next(found, None)
+        ]
+        for protocol in (REQUEST_ID, PROTOCOL_ID_V1):  # an old one only where no other is left
+            for connection in found:
+                if protocol in self.host.peerstore.protocols(connection.remote_peer):
+                    return connection
+        return None
 
     def _tell(self) -> None:
         now = ReachabilityChanged(self._confidence.reachability, self._confidence.public)

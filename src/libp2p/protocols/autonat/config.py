@@ -59,3 +59,23 @@ class AutoNatServerConfig:
     """Seconds for the dial."""
     back_timeout: float = 5.0
     """Seconds for handing over the nonce."""
+
+
+@dataclass(frozen=True, slots=True)
+class AutoNatV1Config:
+    """What a host does for old peers that ask."""
+
+    burst: int = 30
+    """Requests that are served at once."""
+    interval: float = 2.0
+    """Seconds after which one more is."""
+    peer_burst: int = 3
+    """Requests of one peer at once."""
+    peer_interval: float = 20.0
+    """Seconds after which one more of it is served."""
+    max_addrs: int = 16
+    """Addresses of a request that are looked at."""
+    request_timeout: float = 10.0
+    """Seconds for a request."""
+    dial_timeout: float = 15.0
+    """Seconds for the dials; a failure is answered no earlier."""
