@@ -66,6 +66,9 @@ interop-dht: $(VENV)/.dev ## Share a DHT with go-libp2p-kad-dht
 interop-relay: $(VENV)/.dev ## Reach peers through relays, with go-libp2p in each part
 	@$(BIN)/python -m interop.relay
 
+hostile: $(VENV)/.dev ## Attack a host, and say how honest peers fare (HOSTILE_ARGS=--tenth: a tenth of it)
+	@$(BIN)/python -m tests.hostile $(HOSTILE_ARGS)
+
 protos: .venv-protos/.done ## Generate the *_pb2.py of every .proto
 	@cd src && find libp2p -name '*.proto' | sort | xargs \
 		../.venv-protos/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=.

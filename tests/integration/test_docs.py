@@ -139,6 +139,7 @@ def test_every_setting_is_listed_with_its_default() -> None:
         "docs/dht.md",
         "docs/how-libp2p-works.md",
         "docs/pubsub.md",
+        "docs/robustness.md",
         "docs/security.md",
         "docs/testing.md",
         "CHANGELOG.md",

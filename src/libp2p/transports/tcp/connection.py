@@ -39,7 +39,7 @@ def _queued_by_system(descriptor: int) -> int:
         from termios import TIOCOUTQ  # noqa: PLC0415
     except ImportError:
         return 0
-    with suppress(OSError):
+    with suppress(OSError, ValueError):  # the socket may be gone
         return int.from_bytes(ioctl(descriptor, TIOCOUTQ, bytes(4)), sys.byteorder)
     return 0
 
