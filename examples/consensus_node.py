@@ -23,7 +23,6 @@ from libp2p import (
     RemoteProtocolError,
     Stream,
 )
-from libp2p.io import read_delimited, write_delimited
 from libp2p.protocols.pubsub.snappy import compress, decompress
 from libp2p.transports.quic import Quic, QuicConfig
 from libp2p.transports.tcp import Tcp
@@ -31,20 +30,12 @@ from libp2p.transports.tcp import Tcp
 PROTOCOL = "/eth2/beacon_chain/req/{}/1/ssz_snappy"
 PATIENCE, MAX_CHUNK = 10.0, 10 << 20
 OK, INVALID_REQUEST = b"\0", b"\1"  # what stands before each chunk of a response
-
-
-class Goodbye(IntEnum):
-    SHUTDOWN, IRRELEVANT_NETWORK, FAULT = 1, 2, 3
-    TOO_MANY_PEERS = 129
-
-
-async def write_ssz(stream: Stream, ssz: bytes) -> None:
-    await write_delimited(stream, compress(ssz))
+Goodbye = IntEnum("Goodbye", {"SHUTDOWN": 1, "IRRELEVANT_NETWORK": 2, "FAULT": 3, "TOO_MANY_PEERS": 129})
 
 
 async def read_ssz(stream: Stream, limit: int) -> bytes:
     """At most `limit` bytes: what is more, or unpacks to more, is refused before it is in memory."""
-    return decompress(await read_delimited(stream, limit=32 + limit + limit // 6), limit=limit)
+    return decompress(await stream.read_message(limit=32 + limit + limit // 6), limit=limit)
 
 
 class Node:
@@ -62,24 +53,25 @@ class Node:
     # Requests, and responses of any number of chunks
 
     def serve(self, name: str, handler: Callable[[PeerId, bytes], Awaitable[list[bytes]]], *, limit: int) -> None:
-        @self.host.handle(PROTOCOL.format(name))
         async def answer(stream: Stream) -> None:
             async with asyncio.timeout(PATIENCE):
                 try:
-                    chunks = await handler(stream.connection.remote_peer, await read_ssz(stream, limit))
+                    ssz = await read_ssz(stream, limit)
+                    chunks = [OK + chunk for chunk in await handler(stream.connection.remote_peer, ssz)]
                 except (RemoteProtocolError, ValueError) as error:
-                    await stream.write(INVALID_REQUEST)
-                    return await write_ssz(stream, str(error).encode()[:256])
+                    chunks = [INVALID_REQUEST + str(error).encode()[:256]]
                 for chunk in chunks:
-                    await stream.write(OK)
-                    await write_ssz(stream, chunk)
+                    await stream.write(chunk[:1])
+                    await stream.write_message(compress(chunk[1:]))
+
+        self.host.handle(PROTOCOL.format(name), answer)
 
     async def request(self, peer: PeerId, name: str, ssz: bytes, limit: int = MAX_CHUNK) -> list[bytes]:
         """The chunks of the response. Never dials: who is not connected is not asked."""
         chunks: list[bytes] = []
         async with asyncio.timeout(PATIENCE):
             async with await self.host.new_stream(peer, PROTOCOL.format(name), dial=False) as stream:
-                await write_ssz(stream, ssz)
+                await stream.write_message(compress(ssz))
                 await stream.close_write()
                 while code := await stream.read(1):
                     chunks.append(await read_ssz(stream, limit if code == OK else 256))
@@ -92,10 +84,10 @@ class Node:
     async def greet(self, connection: Connection) -> None:
         """Who has dialed tells its status; who does not, within a while, is no node of ours."""
         peer = connection.remote_peer
-        if len(self.host.peers) > self.max_peers:
-            return await self.leave(peer, Goodbye.TOO_MANY_PEERS)
         try:
-            if connection.direction is Direction.OUTBOUND:
+            if len(self.host.peers) > self.max_peers:
+                await self.leave(peer, Goodbye.TOO_MANY_PEERS)
+            elif connection.direction is Direction.OUTBOUND:
                 for status in await self.request(peer, "status", self.status(), limit=12):
                     self.judge(peer, status)
             else:
@@ -112,9 +104,9 @@ class Node:
         fork, head = struct.unpack("<4sQ", status)
         if fork != self.fork:
             self.host.spawn(self.leave(peer, Goodbye.IRRELEVANT_NETWORK), name="leave")
-        elif peer not in self.peers:
+        else:
             print("on our chain:", peer)
-        self.peers[peer] = head
+            self.peers[peer] = head
 
     async def on_status(self, peer: PeerId, ssz: bytes) -> list[bytes]:
         self.judge(peer, ssz)
@@ -137,7 +129,7 @@ async def main(hex_key: str, fork: str, port: str, *static: str) -> None:
         print(*host.addrs)
         kept = host.keep(static) if static else None  # dialed again for as long as we live
         await asyncio.to_thread(sys.stdin.readline)
-        if kept is not None:
+        if kept:
             kept.close()
         await asyncio.gather(*(node.leave(peer, Goodbye.SHUTDOWN) for peer in host.peers))
         for protocol, traffic in host.traffic.items():

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from libp2p import Host, Kept, Libp2pError, Multiaddr, PeerDisconnected, PeerId, Request, Stream
 from libp2p import load_or_create_private_key as load_key
-from libp2p.io import read_delimited, write_delimited
 
 CHAT, FILE, MAX_FILE, CHUNK = "/members/chat/1", "/members/file/1", 1 << 30, 256 * 1024
 
@@ -23,7 +22,7 @@ class Chat:
         self.kept: dict[PeerId, Kept] = {}
         self.online: dict[PeerId, str] = {}  # the names of those who have greeted us
         host.respond(CHAT, limit=64 * 1024)(self.hear)
-        host.handle(FILE)(self.receive)
+        host.handle(FILE, self.receive)
         host.events.on(PeerDisconnected, lambda event: print("* offline:", self.online.pop(event.peer, event.peer)))
 
     def meet(self, addrs: list[str]) -> None:
@@ -70,7 +69,7 @@ class Chat:
     async def send(self, peer: PeerId, path: Path) -> None:
         digest = hashlib.sha256()
         async with await self.host.new_stream(peer, FILE) as stream:
-            await write_delimited(stream, json.dumps([path.name, path.stat().st_size]).encode())  # noqa: ASYNC240
+            await stream.write_message(json.dumps([path.name, path.stat().st_size]).encode())  # noqa: ASYNC240
             with path.open("rb") as file:
                 while chunk := file.read(CHUNK):
                     await stream.write(chunk)
@@ -78,7 +77,7 @@ class Chat:
             print("* sent:" if await stream.readexactly(32) == digest.digest() else "* spoilt:", path.name)
 
     async def receive(self, stream: Stream) -> None:
-        name, left = json.loads(await read_delimited(stream, limit=4096))
+        name, left = json.loads(await stream.read_message(limit=4096))
         digest, path = hashlib.sha256(), Path(Path(name).name)  # no way into other folders
         with path.with_suffix(".part").open("wb") as file:
             while 0 < left <= MAX_FILE and (chunk := await stream.read(min(left, CHUNK))):
