@@ -1,7 +1,7 @@
 """The connections there are, and which of several to one peer is used. No I/O, no asyncio.
 
 Rules:
-- A direct connection is used before a limited (relayed) one.
+- A direct connection is used before a relayed one, whether its relay limits that or not.
 - A connection from which nothing was heard since a later one of the same peer came may lead to a process that is no
   more: those that were heard from since are used before it.
 - Of two that are equally good both sides use the same: the one that was dialed by the smaller peer id, and of one
@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from ..connection import Connection, Direction, Scope
 from ..identity import PeerId
-from ..multiaddr import Multiaddr
+from ..multiaddr import Multiaddr, is_relayed
 
 K = TypeVar("K")
 
@@ -116,7 +116,7 @@ class ConnectionTable:
 
     def duplicates(self, peer: PeerId) -> list[Connection]:
         """Those that we dialed and that neither side needs."""
-        entries = [entry for entry in self._by_peer.get(peer, ()) if not entry.connection.is_limited]
+        entries = [entry for entry in self._by_peer.get(peer, ()) if not _is_relayed(entry.connection)]
         newest = max((entry.since for entry in entries), default=0.0)
         sound = self._ranked([entry for entry in entries if _is_heard(entry, newest)])
         extra = set(map(id, sound[1:]))
@@ -140,7 +140,11 @@ class ConnectionTable:
         connection = entry.connection
         is_ours = connection.direction is Direction.OUTBOUND
         dialer = self._local_peer if is_ours else connection.remote_peer
-        return connection.is_limited, not _is_heard(entry, newest), dialer.to_bytes()
+        return _is_relayed(connection), not _is_heard(entry, newest), dialer.to_bytes()
+
+
+def _is_relayed(connection: Connection) -> bool:
+    return connection.is_limited or is_relayed(connection.remote_addr)
 
 
 def _is_heard(entry: Entry, newest: float) -> bool:

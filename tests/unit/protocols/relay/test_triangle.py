@@ -127,6 +127,12 @@ async def test_without_limits_a_relayed_connection_is_like_others() -> None:
             assert echoed == bytes(1 << 20)
         await asyncio.sleep(3600)
         assert not connection.is_closed
+        direct = await some.source.swarm.connect(
+            some.target.id, [some.target.addrs[0]], DialOptions(new_connection=True, only_given=True)
+        )
+        assert await some.source.connect(some.target.id) is direct, "it is used before the relayed one"
+        await some.sim.until(lambda: len(some.target.connections_to(some.source.id)) == 2, within=5)
+        assert some.target.swarm.usable_connection(some.source.id) is some.target.connections_to(some.source.id)[1]
 
 
 async def test_bulk_passes_without_a_task_for_each_circuit() -> None:
@@ -198,6 +204,20 @@ async def test_a_relay_that_restarts_has_the_reservation_again_within_30_s() -> 
             await some.sim.until(lambda: server.book.reservations == [some.target.id], within=30)
             await some.sim.until(lambda: some.target.own_addrs.found(AddrSource.RELAYED), within=5)
             assert (await some.source.connect(circuit)).remote_peer == some.target.id
+
+
+async def test_a_relay_that_restarts_again_and_again_has_every_client_each_time_and_no_more() -> None:
+    async with triangle(stack=Stack.CHEAP, hosts=5) as some:
+        for client in (some.clients[0], *some.clients[2:]):
+            await client.listen(some.relay_addr)
+        clients = {host.id for host in some.sim.hosts[1:]}
+        await some.server.close()
+        for _ in range(100):
+            for connection in some.relay.connections:
+                await connection.close("restarting")
+            async with RelayServer(some.relay) as server:
+                await some.sim.until(lambda: set(server.book.reservations) == clients, within=30)
+                assert server.book.circuits == 0
 
 
 async def test_clients_that_restart_a_thousand_times_leak_nothing() -> None:
