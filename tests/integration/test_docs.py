@@ -137,6 +137,7 @@ def test_every_setting_is_listed_with_its_default() -> None:
         "README.md",
         "docs/architecture.md",
         "docs/dht.md",
+        "docs/from-here-to-a-program.md",
         "docs/how-libp2p-works.md",
         "docs/pubsub.md",
         "docs/robustness.md",
@@ -164,3 +165,14 @@ def test_readme_example() -> None:
         [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "b'steak recipes, please'\n", "")
+
+
+@pytest.mark.real
+def test_from_here_to_a_program() -> None:
+    [program] = re.findall(r"```python\n(.*?)```", (DOCS / "from-here-to-a-program.md").read_text(), re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[:2] == ["b'STEAK'", "b'42'"]
+    assert done.stdout.splitlines()[2].startswith("refused: ")
