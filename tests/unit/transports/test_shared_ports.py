@@ -182,10 +182,13 @@ async def test_nonsense_and_silence_go_to_the_first(order: tuple[str, ...], monk
 
 
 async def test_who_has_said_nothing_yet_is_bounded_and_goes_with_the_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("libp2p.transports.tcp.ports._MAX_UNDECIDED", 2)
+    monkeypatch.setattr("libp2p.transports.tcp.ports._MAX_UNDECIDED", 3)
+    monkeypatch.setattr("libp2p.transports.tcp.ports._MAX_UNDECIDED_PER_PREFIX", 2)
     listeners, _, number = await listen_to_all(("", "/ws"))
     silent = [await asyncio.open_connection("127.0.0.1", number) for _ in range(3)]
-    assert await asyncio.wait_for(silent[2][0].read(), 5) == b""
+    assert await asyncio.wait_for(silent[2][0].read(), 5) == b"", "one prefix has its share"
+    silent += [await asyncio.open_connection("127.0.0.1", number, local_addr=(f"127.0.0.{n}", 0)) for n in (2, 3)]
+    assert await asyncio.wait_for(silent[0][0].read(), 5) == b"", "the oldest makes room"
     for listener in listeners.values():
         await listener.close()
     for reader, writer in silent:

@@ -21,8 +21,10 @@ import asyncio
 import errno
 import os
 import socket
+from collections import Counter
 from collections.abc import Callable
 from enum import Enum
+from ipaddress import ip_address
 from typing import cast
 
 from ...errors import ListenError
@@ -40,7 +42,11 @@ _FIRST_BYTE_TIMEOUT = 5.0
 """Seconds that a connection to a shared port has for its first byte."""
 
 _MAX_UNDECIDED = 512
-"""Connections to a shared port that may be waited for at a time; more are closed."""
+"""Connections to a shared port that may be waited for at a time; one more ends the oldest, which has had its time: the
+first byte of who means well comes within a round trip."""
+
+_MAX_UNDECIDED_PER_PREFIX = 128
+"""Those of one IPv4 address, or IPv6 /56; more are closed."""
 
 CAN_SHARE = hasattr(socket, "SO_REUSEPORT")
 """Whether a connection can be made from the port of a listener."""
@@ -141,7 +147,8 @@ class _Port:
         self.addr = addr
         self.takers: dict[Opening, Taker] = {}
         self.leases: set[Lease] = set()
-        self.undecided: set[_Undecided] = set()
+        self.undecided: dict[_Undecided, None] = {}  # the oldest first
+        self.undecided_of: Counter[bytes] = Counter()  # by prefix
         self.memory = memory
         self._ports = ports
         self._server: asyncio.Server | Acceptor | None = None
@@ -194,9 +201,14 @@ class _Undecided(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its type
         self._timer = asyncio.get_running_loop().call_later(_FIRST_BYTE_TIMEOUT, self._decide, None)
-        self._port.undecided.add(self)
-        if len(self._port.undecided) > _MAX_UNDECIDED:
+        self._prefix = ip_address(transport.get_extra_info("peername")[0].partition("%")[0]).packed[:7]
+        port = self._port
+        port.undecided[self] = None
+        port.undecided_of[self._prefix] += 1
+        if port.undecided_of[self._prefix] > _MAX_UNDECIDED_PER_PREFIX:
             self.abort()
+        elif len(port.undecided) > _MAX_UNDECIDED:
+            next(iter(port.undecided)).abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         return self._memory
@@ -216,9 +228,14 @@ class _Undecided(asyncio.BufferedProtocol):
 
     def _forget(self) -> None:
         self._timer.cancel()
-        self._port.undecided.discard(self)
+        if self in self._port.undecided:
+            del self._port.undecided[self]
+            self._port.undecided_of[self._prefix] -= 1
+            if not self._port.undecided_of[self._prefix]:
+                del self._port.undecided_of[self._prefix]
 
     def abort(self) -> None:
+        self._forget()
         self._transport.abort()
 
 
