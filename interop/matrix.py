@@ -63,7 +63,7 @@ ABSENT = {
 LACKS = {
     ("", "py", "", "pubsub"): "its peer program has no gossipsub yet",
     ("", "rust", "quic-v1", "reset"): "rust-libp2p has no way to reset a QUIC stream: dropped, it just ends",
-    ("listener", "js", "quic-v1", "refusals"): "behind a refusal it resets the stream, without a code, which may come first",
+    ("listener", "js", "quic-v1", "refusals"): "it resets behind a refusal, without a code, and that may come first",
     ("listener", "py", "ws", "identify"): "it says no observed address",
     ("listener", "py", "quic-v1", "identify"): "it says a TCP port where it sees a UDP port",
     ("listener", "py", "quic-v1", "streams"): "of streams that come all at once it loses some, with go-libp2p too",
