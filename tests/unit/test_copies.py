@@ -16,6 +16,7 @@ from libp2p.multiaddr import Multiaddr
 
 KEY = PrivateKey.generate()
 ADDR = Multiaddr("/ip4/192.0.2.1/udp/1/quic-v1")
+KEYS = [PrivateKey.generate(kind).public_key for kind in KeyType]
 
 ERRORS: list[Libp2pError] = [
     errors.MessageTooLarge("m", limit=3),
@@ -46,9 +47,7 @@ def test_errors(error: Libp2pError) -> None:
         assert {k: str(v) for k, v in again.__dict__.items()} == {k: str(v) for k, v in error.__dict__.items()}
 
 
-@pytest.mark.parametrize(
-    "value", [KEY.peer_id, ADDR, *ADDR, *(PrivateKey.generate(k).public_key for k in KeyType)], ids=str
-)
+@pytest.mark.parametrize("value", [KEY.peer_id, ADDR, *ADDR, *KEYS], ids=lambda value: type(value).__name__)
 def test_values(value: Any) -> None:
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         assert pickle.loads(pickle.dumps(value, protocol)) == value
