@@ -83,7 +83,7 @@ class Host:
         key, id      its private key, and its peer id, which is made of it
         events       what happens: `host.events.on(PeerConnected, callback)`, `.subscribe(...)`, `.expect(...)`
         peerstore    what is known of peers: addresses, keys, protocols
-        ping         `await host.ping.ping(peer)`: the round-trip time
+        ping         round-trip times: `async with host.ping.open(peer) as pinger: await pinger.ping()`
         identify     who peers say they are
         own_addrs    the host's addresses, and how each is known
         swarm        transports, listeners and connections, for who builds services
