@@ -212,7 +212,7 @@ async def test_a_reset_with_the_code_of_a_failed_negotiation_is_a_refusal_while_
 async def test_a_reset_with_another_code_is_told_as_it_is() -> None:
     wire = Wire(HEADER)
     wire.incoming.set_error(StreamReset(0x1002, by="remote"))
-    with pytest.raises(StreamReset, match="4098"):
+    with pytest.raises(StreamReset, match="RESOURCE_LIMIT_EXCEEDED"):
         await Offer(wire.incoming, "/echo/1.0.0").agreement()
-    with pytest.raises(StreamReset, match="4098"):
+    with pytest.raises(StreamReset, match="RESOURCE_LIMIT_EXCEEDED"):
         await select(wire.incoming, wire.write, ["/echo/1.0.0"])
