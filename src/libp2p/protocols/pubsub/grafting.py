@@ -21,7 +21,7 @@ from ...identity import PeerId
 from .mesh_rules import median, to_keep
 from .peers import Peer, Version
 from .state import PeerSet, RouterState
-from .wire import Prune, PxPeer, Rpc
+from .wire import Prune, PxPeer
 
 
 class Grafting:
@@ -187,14 +187,6 @@ class Grafting:
     def may_publish_to(self, peer: PeerId) -> bool:
         """Whether its score is good enough for our own messages."""
         return self._state.score(peer) >= self._config.thresholds.publish
-
-    def still_true(self, peer: PeerId, rpc: Rpc) -> Rpc:
-        """Of what was to be said to a peer that which still holds: GRAFTs of who is in the mesh, PRUNEs of others."""
-        mesh = self._state.mesh
-        return Rpc(
-            graft=[topic for topic in rpc.graft if peer in mesh.get(topic, ())],
-            prune=[prune for prune in rpc.prune if peer not in mesh.get(prune.topic, ())],
-        )
 
     # Inside
 
