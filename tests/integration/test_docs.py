@@ -38,7 +38,7 @@ from libp2p.protocols.kad import (
 )
 from libp2p.protocols.observed import ObservedConfig
 from libp2p.protocols.perf import PerfConfig
-from libp2p.protocols.pubsub import GossipSubConfig
+from libp2p.protocols.pubsub import GossipSubConfig, PeerGaterParams
 from libp2p.protocols.relay import CircuitConfig, RelayConfig
 from libp2p.protocols.rendezvous import RendezvousConfig
 from libp2p.swarm import SwarmConfig
@@ -72,6 +72,7 @@ CONFIGS: list[type[Any]] = [
     RedialBackoff,
     PerfConfig,
     GossipSubConfig,
+    PeerGaterParams,
     RelayConfig,
     CircuitConfig,
     ObservedConfig,
@@ -103,12 +104,13 @@ COUNTS = (
     "useless_frames_burst",
 )
 """Large numbers that are no bytes."""
+FACTORS = ("gossip_factor", "factor", "jitter", "renew_at", "threshold", "decay_to_zero")
 
 
 def shown(name: str, value: object) -> str:
     """The default of a setting as the table writes it."""
     if isinstance(value, float):
-        return f"{value:g}" if name in ("gossip_factor", "factor", "jitter", "renew_at") else f"{value:g} s"
+        return f"{value:g}" if name in FACTORS or name.endswith(("_weight", "_decay")) else f"{value:g} s"
     if type(value) is int:
         if name == "mode":
             return oct(value)

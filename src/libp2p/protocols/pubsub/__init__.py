@@ -27,6 +27,7 @@ from .events import (
     SlowSubscriber,
     Tracer,
 )
+from .gater import PeerGaterParams
 from .gossipsub import FloodSub, GossipSub
 from .message import Message
 from .score import ScoreParams, ScoreThresholds, TopicScoreParams, decay_over
@@ -47,6 +48,7 @@ __all__ = [
     "GossipSubConfig",
     "Message",
     "PeerEnteredTopic",
+    "PeerGaterParams",
     "PeerLeftTopic",
     "PubSub",
     "PubSubConfig",

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from ...errors import InvalidInput
 from ...identity import PeerId
+from .gater import PeerGaterParams
 from .ids import MessageIdFunction, author_and_seqno
 from .score import ScoreParams, ScoreThresholds
 from .signing import SignaturePolicy
@@ -182,6 +183,8 @@ class GossipSubConfig(PubSubConfig):
     """Whether the extension for partial messages (gossipsub 1.3) is offered."""
     score: ScoreParams | None = None
     """How peers are scored; None: all score 0."""
+    gater: PeerGaterParams | None = None
+    """Whose messages are dropped first while validators can't keep up; None: those that come last."""
     thresholds: ScoreThresholds = field(default_factory=ScoreThresholds)
 
     def __post_init__(self) -> None:

@@ -78,5 +78,8 @@ class Tracer:
     def duplicate(self, peer: PeerId, topic: str, mid: bytes) -> None:
         """A peer brought a message that was here before."""
 
+    def gated(self, peer: PeerId, count: int) -> None:
+        """So many messages of a peer were not looked at: the gater is on."""
+
     def rejected(self, peer: PeerId, topic: str, why: str) -> None:
         """A peer brought a message that is not delivered."""

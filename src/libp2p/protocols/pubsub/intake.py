@@ -78,6 +78,7 @@ class Intake:
             return
         self._router.seen.add(mid, now)
         self._router.scores.validating(mid, now)
+        self._router.gater.validating()
         self._router.gossip.arrived(mid, wire.topic, len(wire.data or b""), peer)
         if data is None:
             self._judged(Message.of(wire, mid, peer, b""), Verdict.REJECT)
@@ -108,16 +109,20 @@ class Intake:
         now, peer = self._clock(), message.received_from
         if verdict is Verdict.ACCEPT:
             self._router.scores.delivered(message.id, message.topic, peer, now)
+            self._router.gater.delivered(peer, message.topic)
             self._tracer.delivered(message)
             self._deliver(message, now)
             return
         self._router.scores.rejected(message.id, message.topic, peer, _REJECTIONS[verdict], now)
+        self._router.gater.rejected(peer, _REJECTIONS[verdict], now)
         self._tracer.rejected(peer, message.topic, verdict.value)
 
     def _duplicate(self, mid: bytes, topic: str, peer: PeerId, now: float) -> None:
         self._router.scores.duplicate(mid, topic, peer, now)
+        self._router.gater.duplicate(peer)
         self._tracer.duplicate(peer, topic, mid)
 
     def _invalid(self, wire: WireMessage, peer: PeerId, why: str) -> None:
         self._router.scores.invalid(peer, wire.topic)
+        self._router.gater.rejected(peer, Rejection.INVALID, self._clock())
         self._tracer.rejected(peer, wire.topic, why)

@@ -19,6 +19,7 @@ from random import Random
 from ...identity import PeerId
 from .caches import SeenCache
 from .config import GossipSubConfig
+from .gater import PeerGater
 from .gossip import Gossip
 from .grafting import Grafting
 from .message import Message
@@ -41,6 +42,7 @@ class Router:
     ) -> None:
         self.config = config
         self.scores = PeerScores(config.score)
+        self.gater = PeerGater(config.gater, dice)
         self.seen = SeenCache(ttl=config.seen_ttl, max_entries=config.max_seen)
         self.state = RouterState(own, config, self.scores, dice)
         self.grafting = Grafting(self.state, record_of)
@@ -50,12 +52,22 @@ class Router:
     # Peers
 
     def peer_ready(
-        self, peer: PeerId, version: Version, *, outbound: bool, now: float, ips: tuple[str, ...] = ()
+        self,
+        peer: PeerId,
+        version: Version,
+        *,
+        outbound: bool,
+        now: float,
+        ips: tuple[str, ...] = (),
+        address: str | None = None,
     ) -> None:
-        """Our stream to a peer is open: greet it with our topics. `outbound`: we made the connection."""
+        """Our stream to a peer is open: greet it with our topics. `outbound`: we made the connection; `ips`: what all
+        its addresses count under (see `ip_keys`), `address`: what the one does that the gater knows it by.
+        """
         known = self._peer(peer)
         known.version, known.ready, known.outbound = version, True, outbound
         self.scores.peer_up(peer, ips, now)
+        self.gater.peer_up(peer, address, now)
         for topic, mesh in self.state.mesh.items():
             if peer in mesh:  # it has grafted us already
                 self.scores.graft(peer, topic, now)
@@ -72,6 +84,7 @@ class Router:
         if known is None:
             return
         self.scores.peer_down(peer, now)
+        self.gater.peer_down(peer, now)
         for topic in known.topics:
             self._remove_from(topic, peer)
         self.grafting.forget(peer)
@@ -82,6 +95,7 @@ class Router:
         """Our stream to the peer has ended, its own is still there: nothing can be sent until `peer_ready`."""
         if (known := self.state.peers.get(peer)) is not None:
             self.scores.peer_down(peer, now)
+            self.gater.peer_down(peer, now)
             known.ready = False
             self.grafting.forget(peer)
             self.state.outbox.pop(peer, None)
@@ -93,6 +107,10 @@ class Router:
     def accepts(self, peer: PeerId) -> bool:
         """Whether anything that the peer says is listened to."""
         return self.state.is_direct(peer) or self.state.score(peer) >= self.config.thresholds.graylist
+
+    def accepts_messages(self, peer: PeerId, now: float) -> bool:
+        """Whether messages of the peer are looked at: not all of them, while validators can't keep up."""
+        return self.state.is_direct(peer) or self.gater.accepts(peer, now)
 
     # What peers say
 
@@ -181,6 +199,7 @@ class Router:
         ):
             self._refreshed = now
             self.scores.refresh(now)
+        self.gater.refresh(now)
         self.seen.clear_expired(now)
         self.grafting.heartbeat(now)
         self.gossip.heartbeat(now)

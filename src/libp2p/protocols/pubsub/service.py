@@ -41,14 +41,16 @@ from .events import (
     PeerLeftTopic,
     PubSubPeerGone,
     PubSubPeerReady,
-    SlowSubscriber,
     Tracer,
 )
+from .gater import gater_address
 from .intake import Intake
 from .links import Links
+from .memberships import Memberships
 from .message import Message
 from .partial import PartialMessages
 from .peers import Version
+from .reach import Reach
 from .router import Router
 from .score import explain
 from .score.score import ip_keys
@@ -97,11 +99,10 @@ class PubSub(Service):
         self.partial = PartialMessages(self.router, self._links, max_size=config.max_message_size)
         """Partial messages, where the settings offer them."""
         self._discovery = self._discover_by(discovery) if discovery is not None else None
-        self._topics: dict[str, list[Topic]] = {}
-        self._relayed: dict[str, int] = {}
+        self._memberships = Memberships(self._left)
+        self._reach = Reach(self.router.state)
         self._blocked: set[PeerId] = set()
         self._author = Author(host, config, self._validation, first_seqno=wall_clock())
-        self._changed: set[asyncio.Future[None]] = set()
         self._ended = False
 
     # Topics
@@ -116,28 +117,17 @@ class PubSub(Service):
         """
         subscription = Topic(self, topic, capacity or self.config.subscription_capacity)
         self._enter(topic, parts)
-        self._topics.setdefault(topic, []).append(subscription)
+        self._memberships.subscribe(subscription)
         return subscription
 
     async def relay(self, topic: str) -> Callable[[], None]:
         """Enter a topic and pass on its messages, without getting them; the function that ends this."""
         self._enter(topic)
-        self._relayed[topic] = self._relayed.get(topic, 0) + 1
-        active = True
-
-        def stop() -> None:
-            nonlocal active
-            if active:
-                active = False
-                self._relayed[topic] -= 1
-                self._leave_if_done(topic)
-
-        return stop
+        return self._memberships.relay(topic)
 
     def unsubscribed(self, subscription: Topic) -> None:
         """A subscription has ended: what `Topic.close` calls."""
-        self._topics[subscription.name].remove(subscription)
-        self._leave_if_done(subscription.name)
+        self._memberships.unsubscribe(subscription)
 
     async def publish(self, topic: str, data: bytes) -> int:
         """Send a message to the peers of a topic; how many it goes to. We need not be in the topic.
@@ -165,7 +155,7 @@ class PubSub(Service):
             for peer in self.router.route(message, now):
                 to_send.setdefault(peer, []).append(n)
             if self.config.deliver_own:
-                self._hand_out(message)
+                self._memberships.hand_out(message)
         for peer, numbers in to_send.items():
             self.router.state.dice.shuffle(numbers)
             for n in numbers:
@@ -175,16 +165,7 @@ class PubSub(Service):
 
     async def wait_for_peers(self, topic: str | None, n: int = 1) -> list[PeerId]:
         """Wait until `n` peers would get what we publish in the topic (None: speak pubsub at all); who they are."""
-        while len(peers := self._reach(topic)) < n:
-            if self._ended:
-                raise LocalProtocolError("pubsub has ended")
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._changed.add(waiter)
-            try:
-                await waiter
-            finally:
-                self._changed.discard(waiter)
-        return peers
+        return await self._reach.wait(topic, n)
 
     def add_validator(self, topic: str, validator: Validator) -> Callable[[], None]:
         """Let `validator` judge the topic's messages; the function that ends this. See `validation`."""
@@ -211,10 +192,7 @@ class PubSub(Service):
 
     def peers(self, topic: str | None = None) -> list[PeerId]:
         """The peers that we can send to; with a topic, those of them that are in it."""
-        state = self.router.state
-        return [
-            peer for peer in (state.peers if topic is None else state.topics.get(topic, ())) if state.peers[peer].ready
-        ]
+        return self._reach.peers(topic)
 
     def topics_of(self, peer: PeerId) -> list[str]:
         """The topics that a peer has told us that it is in."""
@@ -246,9 +224,8 @@ class PubSub(Service):
 
     async def stop(self) -> None:
         self._ended = True
-        for subscription in [one for topic in self._topics.values() for one in topic]:
-            subscription.end()
-        self._wake()
+        self._memberships.end()
+        self._reach.end()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.config.goodbye_timeout):
                 await self._links.close()
@@ -278,12 +255,19 @@ class PubSub(Service):
 
     def link_ready(self, peer: PeerId, protocol: str, *, outbound: bool) -> None:
         ips = [ip for connection in self._links.connections(peer) if (ip := ip_of(connection.remote_addr)) is not None]
-        keys = tuple(key for ip in ips for key in ip_keys(str(ip)))
-        self.router.peer_ready(peer, Version.of(protocol), outbound=outbound, now=self._now(), ips=keys)
+        keys = [ip_keys(str(ip)) for ip in ips]
+        self.router.peer_ready(
+            peer,
+            Version.of(protocol),
+            outbound=outbound,
+            now=self._now(),
+            ips=tuple(key for of_one in keys for key in of_one),
+            address=gater_address(keys[0]) if keys else None,
+        )
         self.host.events.emit(PubSubPeerReady(peer, protocol))
         for topic in list(self.router.state.peers[peer].topics):
             self._in_topic(peer, topic)
-        self._wake()
+        self._reach.wake()
         self._sender.flush()
 
     def link_silent(self, peer: PeerId) -> None:
@@ -322,9 +306,12 @@ class PubSub(Service):
                 self.host.events.emit(PeerLeftTopic(peer, change.topic))
         if rpc.partial is not None:
             self.partial.received(peer, rpc.partial)
-        for message in rpc.messages:
-            if message.topic in joined:
-                self._intake.take(message, peer, now)
+        if rpc.messages and not self.router.accepts_messages(peer, now):
+            self._tracer.gated(peer, len(rpc.messages))
+        else:
+            for message in rpc.messages:
+                if message.topic in joined:
+                    self._intake.take(message, peer, now)
         for asker, wanted in self.router.take_answers():
             self._sender.send(asker, wanted)
         self._sender.flush()
@@ -344,19 +331,17 @@ class PubSub(Service):
         if topic not in self.router.state.joined:
             self.router.join(topic, self._now(), requests_partial=parts == "want", supports_partial=parts is not None)
             self._sender.flush()
-            self._wake()
+            self._reach.wake()
             if self._discovery is not None:
                 self._discovery.entered(topic)
 
-    def _leave_if_done(self, topic: str) -> None:
-        if not self._topics.get(topic) and not self._relayed.get(topic):
-            self._topics.pop(topic, None)
-            self._relayed.pop(topic, None)
-            if self._discovery is not None:
-                self._discovery.left(topic)
-            if not self._ended:
-                self.router.leave(topic, self._now())
-                self._sender.flush()
+    def _left(self, topic: str) -> None:
+        """Nothing of ours is in the topic any more."""
+        if self._discovery is not None:
+            self._discovery.left(topic)
+        if not self._ended:
+            self.router.leave(topic, self._now())
+            self._sender.flush()
 
     def _discover_by(self, discovery: Discovery) -> TopicDiscovery:
         return TopicDiscovery(
@@ -370,23 +355,9 @@ class PubSub(Service):
 
     def _accepted(self, message: Message, now: float) -> None:
         """A peer's message is valid: deliver it, and pass it on."""
-        self._hand_out(message)
+        self._memberships.hand_out(message)
         for peer in self.router.route(message, now):
             self._sender.send(peer, message)
-
-    def _hand_out(self, message: Message) -> None:
-        for subscription in self._topics.get(message.topic, ()):
-            subscription.push(message)
-
-    def _reach(self, topic: str | None) -> list[PeerId]:
-        state = self.router.state
-        if topic is None or self.config.flood_publish or topic not in state.mesh:
-            return self.peers(topic)
-        return [
-            peer
-            for peer in self.peers(topic)
-            if peer in state.mesh[topic] or state.is_direct(peer) or not state.can_mesh(peer)
-        ]
 
     def _in_topic(self, peer: PeerId, topic: str) -> None:
         """A peer is in a topic, as we see it: send it what we have just published there."""
@@ -394,20 +365,12 @@ class PubSub(Service):
         if self.router.state.peers[peer].ready:
             for message in self.router.recent_for(peer, topic):
                 self._sender.send(peer, message)
-        self._wake()
-
-    def _wake(self) -> None:
-        for waiter in self._changed:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._reach.wake()
 
     def _identified(self, peer: PeerId, protocols: Iterable[str]) -> None:
         if any(protocol in self.config.protocols for protocol in protocols):
             self._links.ensure(peer)
 
     def _tell_of_drops(self) -> None:
-        for event in self._sender.take_drops():
+        for event in (*self._sender.take_drops(), *self._memberships.take_drops()):
             self.host.events.emit(event)
-        for subscription in [one for topic in self._topics.values() for one in topic if one.untold]:
-            self.host.events.emit(SlowSubscriber(subscription.name, subscription.untold))
-            subscription.untold = 0
