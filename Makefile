@@ -60,8 +60,8 @@ sim-cost: $(VENV)/.dev ## Say what simulated hosts, connections and messages cos
 interop: $(VENV)/.dev ## Talk to other implementations, in both roles
 	@$(BIN)/python -m interop
 
-interop-dht: $(VENV)/.dev ## Share a DHT with go-libp2p-kad-dht
-	@$(BIN)/python -m interop.dht
+interop-dht: $(VENV)/.dev ## Share a DHT with other implementations (DHT_ARGS="--peer go kubo --transport tcp")
+	@$(BIN)/python -m interop.dht $(DHT_ARGS)
 
 interop-relay: $(VENV)/.dev ## Reach peers through relays, with go-libp2p in each part
 	@$(BIN)/python -m interop.relay

@@ -1,8 +1,5 @@
-// A server of go-libp2p-kad-dht that does what it is told on stdin, one command a line, and ends with it.
-//
-//	connect ADDR | provide CID | find-providers CID | put KEY VALUE | get KEY | find-peer ID      KEY, VALUE: in base 16
-//
-// It answers with lines, the last of which is "done", or "error ..." before that.
+// A server of go-libp2p-kad-dht that does what it is told on stdin, one command a line, and ends with it. ../README.md
+// has the commands.
 package main
 
 import (

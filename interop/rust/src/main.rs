@@ -1,6 +1,7 @@
 //! The rust-libp2p peer that py-libp2p is tested against. ../README.md says what it is told and what it answers.
 
 mod checks;
+mod kad;
 mod node;
 mod pubsub;
 mod redis;
@@ -34,7 +35,13 @@ pub fn ensure(holds: bool, what: &str) -> Result<(), Failure> {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let ended = if env("IS_DIALER") == "true" { dial().await } else { listen().await };
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let ended = match arguments.split_first() {
+        Some((part, rest)) if part == "kad" => kad::serve(rest).await,
+        Some((part, _)) => Err(format!("what is {part:?}?").into()),
+        None if env("IS_DIALER") == "true" => dial().await,
+        None => listen().await,
+    };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

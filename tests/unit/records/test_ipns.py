@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from libp2p.errors import InvalidRecord
-from libp2p.identity import KeyType, PrivateKey
+from libp2p.identity import KeyType, PrivateKey, PublicKey
 from libp2p.records.ipns import MAX_SIZE, IpnsRecord, dag_cbor, parse_name, routing_key
 from libp2p.records.ipns.ipns_pb2 import IpnsEntry
 from libp2p.records.ipns.record import format_time, parse_time
@@ -61,6 +61,17 @@ def test_another_name_is_refused() -> None:
     for key in (ED25519, RSA):
         with pytest.raises(InvalidRecord):
             IpnsRecord.open(IpnsRecord.make(key, "/x", sequence=0, now=NOW).encoded, other.peer_id, NOW)
+
+
+def test_old_readers_believe_the_legacy_signature() -> None:
+    vector = next(name for name in VECTORS if name.endswith("_v1-v2"))
+    theirs = (parse_name(vector.split("_")[0]), base64.b64decode(VECTORS[vector]))
+    ours = IpnsRecord.make(RSA, "/x", sequence=0, now=NOW)
+    for name, record in (theirs, (ours.name, ours.encoded)):
+        entry = IpnsEntry.FromString(record)
+        key = PublicKey.from_protobuf(entry.public_key) if entry.public_key else name.extract_public_key()
+        assert key is not None
+        assert key.verify(entry.value + entry.validity + b"EOL", entry.signature_v1)
 
 
 @pytest.mark.parametrize("field", ["value", "validity", "validity_type", "sequence", "ttl"])

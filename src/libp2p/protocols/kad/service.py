@@ -23,7 +23,7 @@ from random import Random
 from typing import Any
 
 from ...cid import Cid
-from ...connection import Service, ServiceHost
+from ...connection import Direction, Service, ServiceHost
 from ...errors import RoutingError
 from ...host.events import AddrsChanged, Reachability, ReachabilityChanged
 from ...host.identify import PeerIdentified, PeerUpdated
@@ -140,17 +140,15 @@ class KadDht(Service):
     # Peers
 
     async def find_peer(self, peer: PeerId, *, progress: Progress | None = None) -> PeerInfo:
-        """Where `peer` is: it is connected to by then, or else this is what others say. Raises `RoutingError`."""
+        """Where `peer` is: as it said itself if it is connected, or else as others say. Raises `RoutingError`."""
         node = self._node
         if peer == self.host.id:
             return PeerInfo(peer, node.own_addrs())
-        if self.host.connections_to(peer):
-            return self._connected(peer)
-        query = await node.lookup(
-            peer.to_bytes(), progress=progress, until=lambda: bool(self.host.connections_to(peer))
-        )
-        if self.host.connections_to(peer):
-            return self._connected(peer)
+        if (known := self._connected(peer)) is not None:
+            return known
+        query = await node.lookup(peer.to_bytes(), progress=progress, until=lambda: self._connected(peer) is not None)
+        if (known := self._connected(peer)) is not None:
+            return known
         said = dict.fromkeys(addr for told in query.told(peer) for addr in told.addrs)
         if not said:
             raise RoutingError(f"{peer} was not found: {query.lookup.requests} peers were asked")
@@ -233,10 +231,13 @@ class KadDht(Service):
 
     # Inside
 
-    def _connected(self, peer: PeerId) -> PeerInfo:
-        """Where a connected peer is: where a connection has led first."""
-        over = [connection.remote_addr.without_peer() for connection in self.host.connections_to(peer)]
-        return PeerInfo(peer, tuple(dict.fromkeys([*self.host.peerstore.addrs(peer), *over])))
+    def _connected(self, peer: PeerId) -> PeerInfo | None:
+        """Where a connected peer is, once that is known. What it dialed from is a port of the moment, where nobody can
+        reach it."""
+        connections = self.host.connections_to(peer)
+        dialed = [one.remote_addr.without_peer() for one in connections if one.direction is Direction.OUTBOUND]
+        addrs = dict.fromkeys([*self.host.peerstore.addrs(peer), *dialed]) if connections else ()
+        return PeerInfo(peer, tuple(addrs)) if addrs else None
 
     def _follow_mode(self) -> None:
         mode = self.config.mode

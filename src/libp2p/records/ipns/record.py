@@ -102,7 +102,7 @@ class IpnsRecord:
         if legacy:
             entry.value, entry.validity, entry.validity_type = value, validity, 0
             entry.sequence, entry.ttl = sequence, ttl_ns
-            entry.signature_v1 = key.sign(value + validity + b"0")
+            entry.signature_v1 = key.sign(value + validity + b"EOL")
         encoded = entry.SerializeToString(deterministic=True)
         if len(encoded) > MAX_SIZE:
             raise InvalidRecord(f"IPNS record of {len(encoded)} bytes, the limit is {MAX_SIZE}")

@@ -13,6 +13,7 @@ from libp2p.cid import Cid
 from libp2p.errors import DialError, InvalidRecord, RoutingError
 from libp2p.host import Host
 from libp2p.host.events import Reachability, ReachabilityChanged
+from libp2p.host.identify import PeerIdentified
 from libp2p.identity import KeyType, PrivateKey
 from libp2p.multiaddr import Multiaddr
 from libp2p.protocols.kad import KadConfig, KadDht, LookupProgress, Mode, Scope, SqliteRecordStore
@@ -48,6 +49,17 @@ async def test_everybody_finds_everybody(nodes: Nodes) -> None:
         with pytest.raises(RoutingError, match="was not found"):
             await first.find_peer(PrivateKey.generate().peer_id)
         assert (await first.find_peer(first.host.id)).addrs == tuple(first.host.listen_addrs)
+
+
+async def test_a_peer_is_where_it_listens_and_not_where_it_dialed_from(nodes: Nodes) -> None:
+    async with nodes(1) as network:
+        (asked, dht), client = network.made[0], network.host()
+        async with client, dht.host.events.expect(PeerIdentified) as identified:
+            await client.connect(asked.addrs[0])
+            with pytest.raises(RoutingError):  # connected, and not identified yet
+                await dht.find_peer(client.id)
+            await identified
+            assert (await dht.find_peer(client.id)).addrs == tuple(client.listen_addrs)
 
 
 async def test_alone(nodes: Nodes) -> None:
