@@ -11,6 +11,7 @@ from typing import TypeAlias
 from libp2p.discovery.http import HttpRouter
 from libp2p.identity import KeyType, PrivateKey
 from libp2p.protocols.rendezvous import RendezvousClient
+from libp2p.records import RecordForm
 from libp2p.records.ipns import IpnsRecord, parse_name, routing_key
 
 from .contents import Content, contents
@@ -110,7 +111,8 @@ async def delegated(_: AnyNode, provider: AnyNode, querier: AnyNode) -> None:
 async def rendezvous(point: AnyNode, provider: AnyNode, querier: AnyNode) -> None:
     """Who registers at the bootstrap node is found there."""
     if isinstance(provider, Us):
-        async with RendezvousClient(provider.host, point.addr) as client:
+        forms = [RecordForm.RUST] if isinstance(querier, Program) else list(RecordForm)
+        async with RendezvousClient(provider.host, point.addr, forms=forms) as client:
             await client.register("interop")
             await discover(querier, point, peer_of(provider))
     else:

@@ -4,6 +4,7 @@
 
 RFC 0003 was written before the details were settled; what go, rust and js libp2p put on the wire is the domain
 `libp2p-peer-record` and the payload type 0x0301 (the multicodec table's code of that name, as two plain bytes).
+rust-libp2p has an older form beside it, which its rendezvous speaks alone: see `RecordForm`.
 
 Rules here: the signature is checked first, then that the record speaks for the peer that signed it. Addresses that
 cannot be read (unknown protocols, broken bytes) are skipped, as go-libp2p does, so that a peer may announce transports
@@ -13,6 +14,7 @@ that are newer than we are.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from google.protobuf.message import DecodeError
 
@@ -24,6 +26,16 @@ from .records_pb2 import PeerRecord as PeerRecordMessage
 
 PEER_RECORD_DOMAIN = "libp2p-peer-record"
 PEER_RECORD_TYPE = b"\x03\x01"
+
+
+class RecordForm(Enum):
+    """The domain of the signature, and the payload type, of a peer record's envelope."""
+
+    STANDARD = (PEER_RECORD_DOMAIN, PEER_RECORD_TYPE)
+    """What everybody reads."""
+    RUST = ("libp2p-routing-state", b"/libp2p/routing-state-record")
+    """What rust-libp2p's rendezvous reads and writes (its `PeerRecord::new`), and nobody else."""
+
 
 MAX_ADDRESSES = 256
 """Addresses that a record may hold, readable or not."""
@@ -45,20 +57,22 @@ class PeerRecord:
         if len(self.addrs) > MAX_ADDRESSES:
             raise InvalidRecord(f"peer record with {len(self.addrs)} addresses, the limit is {MAX_ADDRESSES}")
 
-    def seal(self, key: PrivateKey) -> Envelope:
+    def seal(self, key: PrivateKey, form: RecordForm = RecordForm.STANDARD) -> Envelope:
         """Sign with the peer's own key. Raises `InvalidRecord` for another's, and where the record is too large."""
         if key.peer_id != self.peer_id:
             raise InvalidRecord(f"the key of {key.peer_id} cannot sign a record of {self.peer_id}")
-        return Envelope.seal(key, PEER_RECORD_DOMAIN, PEER_RECORD_TYPE, self.to_bytes())
+        return Envelope.seal(key, *form.value, self.to_bytes())
 
     @classmethod
-    def open(cls, envelope: bytes, *, expected_peer: PeerId | None = None) -> PeerRecord:
+    def open(
+        cls, envelope: bytes, *, expected_peer: PeerId | None = None, form: RecordForm = RecordForm.STANDARD
+    ) -> PeerRecord:
         """Verify an envelope and decode the record in it.
 
         Raises `InvalidRecord` where the envelope is malformed or not validly signed, where the record is malformed,
         speaks for another peer than the one that signed it, or for another than `expected_peer`.
         """
-        opened = Envelope.open(envelope, PEER_RECORD_DOMAIN, PEER_RECORD_TYPE)
+        opened = Envelope.open(envelope, *form.value)
         record = cls.from_bytes(opened.payload)
         # "If the public key in the envelope cannot derive the peer id contained in the routing state record, the
         # `RoutingState` MUST be discarded."

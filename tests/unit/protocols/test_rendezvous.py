@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from libp2p.errors import RemoteProtocolError, RoutingError, StreamReset
+from libp2p.connection import Stream
+from libp2p.errors import IncompleteRead, RemoteProtocolError, RoutingError, StreamReset
 from libp2p.host import Host
 from libp2p.identity import PeerId
 from libp2p.protocols.rendezvous import (
@@ -19,8 +20,9 @@ from libp2p.protocols.rendezvous import (
     Status,
 )
 from libp2p.protocols.rendezvous.core import Registry
+from libp2p.protocols.rendezvous.service import open_record
 from libp2p.protocols.rendezvous.wire import Discover, Discovered, Register, Registered, Unregister, decode, encode
-from libp2p.records import PeerRecord
+from libp2p.records import PeerRecord, RecordForm
 from libp2p.routing import Discovery, PeerDiscovered
 
 HOUR = 3600
@@ -214,6 +216,45 @@ async def test_nobody_registers_others() -> None:
         await stream.write_message(encode(Registered(0)))
         with pytest.raises(StreamReset):
             await stream.read()
+
+
+@pytest.mark.parametrize("ends_the_stream", [False, True])
+async def test_a_point_that_reads_another_form_is_told_that(ends_the_stream: bool) -> None:
+    """As those of rust-libp2p, which end the stream where they can't read a record, or say so."""
+    came: list[RecordForm] = []
+
+    async def serve(stream: Stream) -> None:
+        request = decode(await stream.read_message(limit=9999))
+        assert isinstance(request, Register)
+        came.append(open_record(request.record)[1])
+        if came[-1] is RecordForm.RUST:
+            await stream.write_message(encode(Registered(0, 7200)))
+        elif not ends_the_stream:
+            await stream.write_message(encode(Registered(Status.INVALID_SIGNED_PEER_RECORD)))
+
+    async with Host(listen_addrs=["/memory/0"]) as point, Host(listen_addrs=["/memory/0"]) as host:
+        point.handle(PROTOCOL_ID)(serve)
+        async with RendezvousClient(host, point.addrs[0]) as client:
+            assert await client.register("app") == 2 * HOUR
+            await client.register("app")
+        assert came == [RecordForm.STANDARD, RecordForm.RUST, RecordForm.RUST]
+        async with RendezvousClient(host, point.addrs[0], forms=[RecordForm.STANDARD]) as client:
+            with pytest.raises(Refused if not ends_the_stream else IncompleteRead):
+                await client.register("app")
+
+
+async def test_records_in_the_form_of_rust_are_believed_as_far_as_they_are_signed() -> None:
+    async with meeting(2) as (point, (one, two)):
+        async with RendezvousClient(one.host, point.addrs[0], forms=[RecordForm.RUST]) as client:
+            await client.register("app")
+            assert [info.addrs async for info in two.find_peers("app")] == [tuple(one.host.listen_addrs)]
+            await two.host.connect(one.host.id)
+        forged = PeerRecord(two.host.id, 1, ()).seal(two.host.key, RecordForm.RUST).to_bytes()[:-1] + b"x"
+        stream = await two.host.new_stream(point.addrs[0], PROTOCOL_ID)
+        await stream.write_message(encode(Register("app", forged)))
+        answer = decode(await stream.read_message(limit=9999))
+        assert isinstance(answer, Registered)
+        assert answer.status == Status.INVALID_SIGNED_PEER_RECORD
 
 
 async def test_who_listens_nowhere_can_not_register() -> None:

@@ -7,6 +7,8 @@ Rules:
 - Only the peer at the other end of the connection is registered: its signed record must be its own.
 - What a point says of peers is believed only as far as they have signed it.
 - A client keeps its registrations alive until it unregisters.
+- rust-libp2p's points and clients know peer records in a form of their own only (`RecordForm.RUST`): both forms are
+  read, and a point that does not take a record in the standard form is told the other.
 """
 
 from __future__ import annotations
@@ -15,15 +17,15 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from ...connection import Connection, Service, ServiceHost, Stream, Target
-from ...errors import IncompleteRead, InvalidRecord, Libp2pError, RoutingError
+from ...errors import IncompleteRead, InvalidRecord, Libp2pError, RoutingError, StreamReset
 from ...identity import PeerId
 from ...io import time_limit
 from ...multiaddr import may_share, reach_of_remote
 from ...peerstore import ADDRESS_TTL
-from ...records import PeerRecord
+from ...records import PeerRecord, RecordForm
 from ...routing import PeerDiscovered, PeerInfo
 from .core import Refused, Registry, RendezvousConfig, Status
 from .wire import Discover, Discovered, Register, Registered, Unregister, decode, encode
@@ -39,6 +41,17 @@ _RENEW = 0.8
 """A registration is renewed when so much of its time has passed."""
 _RETRY = 60.0
 """Seconds after which a renewal that failed is tried again."""
+
+
+def open_record(envelope: bytes, *, expected_peer: PeerId | None = None) -> tuple[PeerRecord, RecordForm]:
+    """A record in either form, and which it was. Raises `InvalidRecord`."""
+    try:
+        return PeerRecord.open(envelope, expected_peer=expected_peer), RecordForm.STANDARD
+    except InvalidRecord as error:
+        try:
+            return PeerRecord.open(envelope, expected_peer=expected_peer, form=RecordForm.RUST), RecordForm.RUST
+        except InvalidRecord:
+            raise error from None
 
 
 class RendezvousPoint(Service):
@@ -111,7 +124,7 @@ class RendezvousPoint(Service):
         try:
             if len(record) > self.config.max_record_size:
                 raise InvalidRecord(f"{len(record)} bytes, the limit is {self.config.max_record_size}")
-            PeerRecord.open(record, expected_peer=peer)
+            open_record(record, expected_peer=peer)
         except InvalidRecord as error:
             raise Refused(Status.INVALID_SIGNED_PEER_RECORD, str(error)) from error
 
@@ -119,7 +132,9 @@ class RendezvousPoint(Service):
 class RendezvousClient(Service):
     """Registers this peer at the rendezvous point `point`, and finds others there: it is a `Discovery`.
 
-    `wall_clock` gives the Unix time in nanoseconds, which orders our signed records.
+    `wall_clock` gives the Unix time in nanoseconds, which orders our signed records. `forms` are those of the record
+    that is registered, the second where the point does not take the first. Whatever the point is, peers that run
+    rust-libp2p read only `RecordForm.RUST`, and all others only `RecordForm.STANDARD`.
     """
 
     def __init__(
@@ -128,11 +143,13 @@ class RendezvousClient(Service):
         point: Target,
         *,
         timeout: float = 10.0,
+        forms: Sequence[RecordForm] = tuple(RecordForm),
         wall_clock: Callable[[], int] = time.time_ns,
     ) -> None:
         super().__init__(host)
         self._point = point
         self._timeout = timeout
+        self._forms = list(forms)
         self._wall_clock = wall_clock
         self._renewals: dict[str, asyncio.Task[None]] = {}
 
@@ -222,8 +239,20 @@ class RendezvousClient(Service):
         addrs = tuple(addr for addr in self.host.listen_addrs if may_share(addr, reach))
         if not addrs:
             raise RoutingError("this peer has no address that others at the rendezvous point could use")
-        record = PeerRecord(self.host.id, self._wall_clock(), addrs).seal(self.host.key).to_bytes()
-        answer, _ = await self._ask(Register(namespace, record, ttl))
+        record = PeerRecord(self.host.id, self._wall_clock(), addrs)
+        form, *others = self._forms
+        try:
+            return await self._register_as(record, form, namespace, ttl)
+        except (Refused, IncompleteRead, StreamReset) as error:  # rust-libp2p's point just ends the stream
+            refused_otherwise = isinstance(error, Refused) and error.status != Status.INVALID_SIGNED_PEER_RECORD
+            if not others or refused_otherwise:
+                raise
+        granted = await self._register_as(record, others[0], namespace, ttl)
+        self._forms = others
+        return granted
+
+    async def _register_as(self, record: PeerRecord, form: RecordForm, namespace: str, ttl: int | None) -> int:
+        answer, _ = await self._ask(Register(namespace, record.seal(self.host.key, form).to_bytes(), ttl))
         if not isinstance(answer, Registered):
             raise Refused(Status.INTERNAL_ERROR, f"REGISTER was answered by {type(answer).__name__}")
         if answer.status != Status.OK:
@@ -247,8 +276,11 @@ class RendezvousClient(Service):
         reach = reach_of_remote(connection.remote_addr)
         ttl = min(float(registration.ttl or 0) or ADDRESS_TTL, ADDRESS_TTL)
         try:
-            record = PeerRecord.open(registration.record)
-            self.host.peerstore.consume_peer_record(registration.record, ttl, told=reach)
+            record, form = open_record(registration.record)
+            if form is RecordForm.STANDARD:
+                self.host.peerstore.consume_peer_record(registration.record, ttl, told=reach)
+            else:
+                self.host.peerstore.add_addrs(record.peer_id, record.addrs, ttl, told=reach)
         except Libp2pError as error:
             logger.debug("a registration of the rendezvous point was left out: %s", error)
             return None
