@@ -11,6 +11,7 @@
 Rules:
 - The same seed, and the same program, give the same run: keys, links and dice are made of the seed.
 - Host number i is alone on its machine, `nodes[i]`, whose links can be changed and cut.
+- Hosts come (`add`) and go (`remove`) while it runs.
 - With `Stack.CHEAP` connections have no cryptography and no frames (see `cheap`), with `Stack.FULL` they are Noise and
   yamux: a protocol can't tell the difference, but for what it costs.
 """
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from enum import Enum
 from ipaddress import ip_address
@@ -90,17 +91,14 @@ class Simulation(Generic[S]):
         self._first_ip = ip_address(first_ip)
         self._unused = Noise()  # a host wants a security protocol, though cheap connections need none
         self._exit = AsyncExitStack()
+        self._ends: list[Callable[[], Awaitable[None]]] = []  # of each host
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as exits:
             await exits.enter_async_context(self.network)
-            for number in range(self._count):
-                node = self.network.node(str(self._first_ip + number))
-                host = await exits.enter_async_context(self._host(node))
-                self.nodes.append(node)
-                self.hosts.append(host)
-                if self._service is not None:
-                    self.services.append(await exits.enter_async_context(self._service(host)))
+            self._exit = exits
+            for _ in range(self._count):
+                await self.add()
             self._exit = exits.pop_all()
         return self
 
@@ -108,6 +106,24 @@ class Simulation(Generic[S]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._exit.__aexit__(kind, error, trace)
+
+    async def add(self) -> int:
+        """One more host, alone on its machine, with its service; its number."""
+        number = len(self.hosts)
+        node = self.network.node(str(self._first_ip + number))
+        async with AsyncExitStack() as exits:
+            host = await exits.enter_async_context(self._host(node))
+            if self._service is not None:
+                self.services.append(await exits.enter_async_context(self._service(host)))
+            self.nodes.append(node)
+            self.hosts.append(host)
+            self._ends.append(exits.pop_all().aclose)
+        self._exit.push_async_callback(self._ends[number])
+        return number
+
+    async def remove(self, number: int) -> None:
+        """End a host and its service: peers see its connections end. All others keep their numbers. Idempotent."""
+        await self._ends[number]()
 
     async def connect(self, pairs: Iterable[tuple[int, int]]) -> None:
         """Connect these hosts, by index: the first of each pair dials. Raises what `Host.connect` does, in a group."""

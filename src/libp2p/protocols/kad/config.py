@@ -74,6 +74,8 @@ class KadConfig:
     """Lookups at a time; further ones wait."""
     max_requests: int = 256
     """Requests under way at a time, of all lookups; further ones wait."""
+    max_stragglers: int = 64
+    """Requests to peers of the table that go on behind the end of their lookup: those that never answer leave it."""
     max_answer_size: int = 4 * 1024 * 1024
     """Bytes of an answer that is read (go-libp2p's limit)."""
     max_peers_per_group_in_answer: int = 3

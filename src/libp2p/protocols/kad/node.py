@@ -19,6 +19,7 @@ from .network_size import NetworkSize
 from .query import OnAnswer, Progress, Query
 from .server import Server
 from .store import RecordStore
+from .stragglers import Stragglers
 from .table import RoutingTable
 from .validators import Validators
 from .wire import Message, MessageType
@@ -49,6 +50,14 @@ class Node:
         self.server = Server(host, config, self.table, store, self.validators, wall_clock)
         self.size = NetworkSize(config.lookup.k)
         self._lookups = asyncio.Semaphore(config.max_lookups)
+        self._stragglers = Stragglers(config.max_stragglers, self.heard_from)
+
+    async def close(self) -> None:
+        """End what goes on without a lookup, and all streams."""
+        try:
+            await self._stragglers.close()
+        finally:
+            await self.messenger.close()
 
     async def lookup(
         self,
@@ -77,12 +86,17 @@ class Node:
             on_peer=self.heard_from,
             progress=progress,
             until=until,
+            keep=self._finish_later,
         )
         async with self._lookups:
             await query.run()
         if not query.stopped:
             self.size.found(target, [peer_position(peer) for peer in lookup.nearest()])
         return query
+
+    def _finish_later(self, peer: PeerId, request: asyncio.Task[Answer]) -> bool:
+        """A lookup has ended before a request: it goes on where it decides whether a peer stays in the table."""
+        return peer in self.table and self._stragglers.take(peer, request)
 
     def heard_from(self, peer: PeerId, connection: Connection | None, new: int) -> None:
         """A peer has answered one of our requests over `connection`, naming `new` peers that were new; None: it has

@@ -1,7 +1,8 @@
 """Carrying out lookups: the asking half of `lookup`.
 
-Rules: each request is a task of its own, so that none waits for another; what is still under way at the end is
-cancelled. A lookup ends at its time limit with what it has.
+Rules: each request is a task of its own, so that none waits for another. What is still under way at the end goes on
+without the lookup where `keep` takes it (see `stragglers`), and is cancelled otherwise. A lookup ends at its time limit
+with what it has.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ class Query:
     progress: Progress | None = None
     until: Callable[[], bool] | None = None
     """Whether what is looked for was found otherwise: looked at after each answer and failure."""
+    keep: Callable[[PeerId, asyncio.Task[Answer]], bool] | None = None
+    """Offered each request that is under way at the end; whether it is taken."""
     addrs: dict[PeerId, dict[Told, None]] = field(default_factory=dict)
     stopped: bool = False
 
@@ -86,10 +89,11 @@ class Query:
         except TimeoutError:
             logger.debug("a lookup took more than %g s", self.config.query_timeout)
         finally:
-            for task in running:
+            left = [task for task, peer in running.items() if self.keep is None or not self.keep(peer, task)]
+            for task in left:
                 task.cancel()
-            if running:
-                await asyncio.wait(running)
+            if left:
+                await asyncio.wait(left)
         return self.lookup
 
     def _is_over(self) -> bool:

@@ -108,7 +108,7 @@ class KadDht(Service):
             await super().close()
         finally:
             try:
-                await self._node.messenger.close()
+                await self._node.close()
             finally:
                 await self._node.store.close()
 

@@ -235,6 +235,8 @@ async def test_a_silent_peer_holds_up_nobody(nodes: Nodes) -> None:
         closest = await first.closest_peers(b"key")
         assert len(closest) == 7
         assert loop.time() - started < 1.0
+        await asyncio.sleep(first.config.request_time.max_limit)
+        assert len(first.table) == 7  # their requests went on, and have failed
         await network.made[7][1].provide(CID)
 
 

@@ -1,0 +1,1 @@
+"""Simulations of DHTs: see `python -m sim.dht --help`."""
