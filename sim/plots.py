@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from .spread import Figures
@@ -20,7 +20,16 @@ def draw(results: Sequence[Figures], folder: Path) -> list[tuple[str, str]]:
 
 
 def _arrivals(results: Sequence[Figures]) -> str:
-    end = max(max(figures.delays) for figures in results)
+    return _curves({figures.scenario.name: figures.delays for figures in results}, lambda x: f"{x * 1000:.0f} ms")
+
+
+def distribution(curves: Mapping[str, Sequence[float]], axis: str) -> str:
+    """An SVG of which part of the values of each curve are at most so large; `axis` says what they are."""
+    return _curves(curves, lambda x: f"{x:.1f}", axis)
+
+
+def _curves(curves: Mapping[str, Sequence[float]], label: Callable[[float], str], axis: str = "") -> str:
+    end = max(max(values) for values in curves.values()) or 1.0
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" '
         'font-size="12">',
@@ -31,18 +40,21 @@ def _arrivals(results: Sequence[Figures]) -> str:
         parts += [
             f'<line x1="{_LEFT}" x2="{_RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>',
             f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{step * 20} %</text>',
-            f'<text x="{x:.1f}" y="{_BOTTOM + 18}" text-anchor="middle">{end * step / 5 * 1000:.0f} ms</text>',
+            f'<text x="{x:.1f}" y="{_BOTTOM + 18}" text-anchor="middle">{label(end * step / 5)}</text>',
         ]
-    for n, figures in enumerate(results):
+    if axis:
+        middle = (_LEFT + _RIGHT) / 2
+        parts.append(f'<text x="{middle:.0f}" y="{_BOTTOM + 38}" text-anchor="middle">{axis}</text>')
+    for n, (name, values) in enumerate(curves.items()):
         colour = _COLOURS[n % len(_COLOURS)]
-        ordered = sorted(figures.delays)
+        ordered = sorted(values)
         points = []
         for percent in range(101):
-            delay = ordered[min(len(ordered) - 1, percent * len(ordered) // 100)]
-            x = _LEFT + (_RIGHT - _LEFT) * delay / end
+            value = ordered[min(len(ordered) - 1, percent * len(ordered) // 100)]
+            x = _LEFT + (_RIGHT - _LEFT) * value / end
             points.append(f"{x:.1f},{_BOTTOM - (_BOTTOM - _TOP) * percent / 100:.1f}")
         parts += [
             f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}" stroke-width="2"/>',
-            f'<text x="{_RIGHT - 170}" y="{_BOTTOM - 100 + 16 * n}" fill="{colour}">{figures.scenario.name}</text>',
+            f'<text x="{_RIGHT - 170}" y="{_BOTTOM - 100 + 16 * n}" fill="{colour}">{name}</text>',
         ]
     return "\n".join([*parts, "</svg>"]) + "\n"

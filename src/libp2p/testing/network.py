@@ -88,6 +88,14 @@ class Network:
             raise ValueError(f"a machine needs addresses of its own, not {', '.join(node.ips)}")
         self._nodes.update(dict.fromkeys(node.ips, node))
 
+    def remove(self, node: Node) -> None:
+        """`node` is off: nobody answers at its addresses any more, and what its connections have under way is lost."""
+        for ip in node.ips:
+            del self._nodes[ip]
+        for other in list(node.roads):
+            self.cut(node, other)
+        node.close()
+
     def at(self, ip: str) -> Node | None:
         """The machine that has the address `ip`."""
         return self._nodes.get(ip)

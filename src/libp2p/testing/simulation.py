@@ -92,6 +92,7 @@ class Simulation(Generic[S]):
         self._unused = Noise()  # a host wants a security protocol, though cheap connections need none
         self._exit = AsyncExitStack()
         self._ends: list[Callable[[], Awaitable[None]]] = []  # of each host
+        self._adding = asyncio.Lock()  # hosts are made one by one, so that their numbers are those of the lists
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as exits:
@@ -109,20 +110,23 @@ class Simulation(Generic[S]):
 
     async def add(self) -> int:
         """One more host, alone on its machine, with its service; its number."""
-        number = len(self.hosts)
-        node = self.network.node(str(self._first_ip + number))
-        async with AsyncExitStack() as exits:
+        async with self._adding, AsyncExitStack() as exits:
+            number = len(self.hosts)
+            node = self.network.node(str(self._first_ip + number))
             host = await exits.enter_async_context(self._host(node))
             if self._service is not None:
                 self.services.append(await exits.enter_async_context(self._service(host)))
             self.nodes.append(node)
             self.hosts.append(host)
             self._ends.append(exits.pop_all().aclose)
-        self._exit.push_async_callback(self._ends[number])
+            self._exit.push_async_callback(self._ends[number])
         return number
 
     async def remove(self, number: int) -> None:
-        """End a host and its service: peers see its connections end. All others keep their numbers. Idempotent."""
+        """End a host and its service without a word, as if its machine was off: peers notice in their own time. All
+        others keep their numbers.
+        """
+        self.network.remove(self.nodes[number])
         await self._ends[number]()
 
     async def connect(self, pairs: Iterable[tuple[int, int]]) -> None:

@@ -1,12 +1,13 @@
 """A lookup: which peers are nearest to a key. A state machine: what to ask next is a plain function of what came; time
 comes in as `now`, in seconds. Spec: kad-dht/README.md, "Peer routing"; the end is Amino's.
 
-    HEARD --ask--> WAITING --answered--> ANSWERED           a peer that is SLOW may still answer
-                      |--- patience over --> SLOW
+    HEARD --ask--> WAITING --answered--> ANSWERED           one that is SLOW or OVERDUE may still answer
+                      |--- patience over --> SLOW --- and again --> OVERDUE
                       '--- failed --------> FAILED
 
 Rules:
 - The nearest peers are asked first, `alpha` at a time. A slow one does not count among these, so it holds up nobody.
+  At the end, those that would be part of the result are waited for as long again, and no longer.
 - It converges when the `beta` nearest peers, without those that failed or are slow, have answered, or when there is
   nobody left to ask. Then the rest of the `k` nearest are asked, all at once: the result is peers that answered.
 - `region` bits: it does not converge before every peer heard of that shares as many bits with the key has been asked.
@@ -48,8 +49,13 @@ class State(Enum):
     HEARD = "heard"
     WAITING = "waiting"
     SLOW = "slow"
+    OVERDUE = "overdue"
     ANSWERED = "answered"
     FAILED = "failed"
+
+
+_BEING_WAITED_FOR = (State.WAITING, State.SLOW)
+_PASSED_OVER = (State.FAILED, State.SLOW, State.OVERDUE)
 
 
 @dataclass(slots=True)
@@ -61,6 +67,8 @@ class Candidate:
     hops: int
     state: State = State.HEARD
     impatient_at: float = 0.0
+    """When it becomes slow, or, slow already, overdue."""
+    patience: float = 0.0
 
     def __lt__(self, other: Candidate) -> bool:
         return self.distance < other.distance
@@ -94,15 +102,17 @@ class Lookup:
 
     def ask(self, now: float, patience: Callable[[PeerId], float]) -> list[PeerId]:
         """The peers to ask now; they count as asked. One that does not answer for as many seconds as `patience` says is
-        slow.
+        slow, behind twice as many overdue.
         """
         for candidate in self._order:
-            if candidate.state is State.WAITING and candidate.impatient_at <= now:
-                candidate.state = State.SLOW
+            if candidate.state in _BEING_WAITED_FOR and candidate.impatient_at <= now:
+                candidate.state = State.SLOW if candidate.state is State.WAITING else State.OVERDUE
+                candidate.impatient_at += candidate.patience
         asked: list[PeerId] = []
         while (chosen := self._next()) is not None:
             chosen.state = State.WAITING
-            chosen.impatient_at = now + patience(chosen.peer)
+            chosen.patience = patience(chosen.peer)
+            chosen.impatient_at = now + chosen.patience
             self.requests += 1
             asked.append(chosen.peer)
         return asked
@@ -127,17 +137,27 @@ class Lookup:
     def finished(self) -> bool:
         """Whether nothing is under way that the result needs, and nobody is left to ask: to be read behind `ask`.
 
-        Slow peers are waited for only where fewer than `beta` have answered.
+        Slow peers are waited for where they would be among the `k` nearest, overdue ones only where fewer than `beta`
+        have answered.
         """
         counts = Counter(one.state for one in self._order)
         if counts[State.WAITING]:
             return False
-        return not counts[State.SLOW] or counts[State.ANSWERED] >= self._config.beta
+        if counts[State.ANSWERED] < self._config.beta:
+            return not counts[State.SLOW] and not counts[State.OVERDUE]
+        left = self._config.k
+        for one in self._order:
+            if one.state is State.SLOW:
+                return False
+            left -= one.state is State.ANSWERED
+            if left <= 0:
+                break
+        return True
 
     @property
     def next_impatience(self) -> float | None:
-        """When the next peer becomes slow: `ask` is to be called then."""
-        return min((one.impatient_at for one in self._order if one.state is State.WAITING), default=None)
+        """When the next peer becomes slow, or overdue: `ask` is to be called then."""
+        return min((one.impatient_at for one in self._order if one.state in _BEING_WAITED_FOR), default=None)
 
     def nearest(self, n: int | None = None) -> list[PeerId]:
         """The nearest peers that have answered, the nearest first: `n`, by default `k`."""
@@ -186,7 +206,7 @@ class Lookup:
         """Whether the nearest that can be reached have answered."""
         left = self._config.beta
         for one in self._order:
-            if one.state in (State.FAILED, State.SLOW):
+            if one.state in _PASSED_OVER:
                 continue
             in_region = self._region is not None and self.common(one.peer) >= self._region
             if one.state is not State.ANSWERED:
@@ -196,7 +216,7 @@ class Lookup:
                 left -= 1
             if left <= 0 and not in_region:
                 return True
-        return left <= 0 or not any(one.state is State.SLOW for one in self._order)
+        return left <= 0 or not any(one.state in (State.SLOW, State.OVERDUE) for one in self._order)
 
     def _rest(self) -> Candidate | None:
         """The next of the `k` nearest that has not been asked, failed and slow ones not counted."""

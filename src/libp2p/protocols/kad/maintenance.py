@@ -98,9 +98,9 @@ class Maintenance:
                 await self.refresh()
                 next_refresh = loop.time() + config.refresh_interval
             self.refreshed.set()
+            await self.revive()  # behind the refresh, which has asked most of them
             few = len(self._node.table) < config.min_peers
             await asyncio.sleep(config.bootstrap_interval if few else max(0.0, next_refresh - loop.time()))
-            await self.revive()
 
     async def bootstrap(self) -> None:
         """Ask all bootstrap peers for peers near to us."""

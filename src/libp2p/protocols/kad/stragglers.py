@@ -1,7 +1,7 @@
-"""Requests that outlive their lookup. A lookup does not wait for slow peers; but a peer that never answers must leave the
-table, and only the end of a request tells that it does not answer.
+"""Requests that outlive their lookup. A lookup does not wait for slow peers; but a peer that never answers must leave
+the table, and only the end of a request tells that it does not answer.
 
-Rules: one request for each peer, `limit` in all; each has its own time limit, so each ends. Behind `close` none is left.
+Rules: one request for each peer, `limit` in all. Each has a time limit, so each ends; behind `close` none is left.
 """
 
 from __future__ import annotations

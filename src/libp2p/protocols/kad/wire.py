@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 
 from google.protobuf.message import DecodeError
 
@@ -53,6 +54,9 @@ MAX_ADDRS = 32
 
 MAX_PEER_ADDRS_SIZE = 8 * 1024
 """Bytes of addresses that are taken of one peer."""
+
+_KNOWN_SIZE = 512
+"""Bytes of an encoded peer up to which what it says is remembered."""
 
 
 class MessageType(IntEnum):
@@ -179,13 +183,24 @@ def _peers(encoded: Iterable[MessagePb.Peer]) -> tuple[PeerInfo, ...]:
     """The peers that can be read, each once."""
     infos: dict[PeerId, PeerInfo] = {}
     for one in encoded:
-        try:
-            peer = PeerId.from_bytes(one.id)
-        except InvalidPeerId:
-            continue
-        if peer not in infos:
-            infos[peer] = PeerInfo(peer, read_addrs(peer, one.addrs))
+        info = _known_peer(one.SerializeToString()) if one.ByteSize() <= _KNOWN_SIZE else _read_peer(one)
+        if info is not None:
+            infos.setdefault(info.peer, info)
     return tuple(infos.values())
+
+
+@lru_cache(maxsize=8192)  # servers name the same peers again and again
+def _known_peer(encoded: bytes) -> PeerInfo | None:
+    return _read_peer(MessagePb.Peer.FromString(encoded))
+
+
+def _read_peer(encoded: MessagePb.Peer) -> PeerInfo | None:
+    """A peer; None for one that is none."""
+    try:
+        peer = PeerId.from_bytes(encoded.id)
+    except InvalidPeerId:
+        return None
+    return PeerInfo(peer, read_addrs(peer, encoded.addrs))
 
 
 def read_addrs(peer: PeerId, encoded: Sequence[bytes]) -> tuple[Multiaddr, ...]:

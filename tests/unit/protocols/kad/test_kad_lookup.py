@@ -91,8 +91,32 @@ def test_a_slow_peer_holds_up_nobody() -> None:
     lookup.answered(PEERS[5], [])
     lookup.answered(PEERS[6], [])
     assert lookup.ask(1.2, second) == []
+    assert not lookup.finished  # the first three would be part of the result: they have as long again
+    assert lookup.next_impatience == 2.0
+    assert lookup.ask(2.0, second) == []
     assert lookup.finished
     assert lookup.nearest() == PEERS[3:7]
+
+
+def test_a_slow_peer_among_the_nearest_is_part_of_the_result() -> None:
+    lookup = Lookup(TARGET, PEERS[:4], LookupConfig(k=4, beta=2))
+    lookup.ask(0.0, second)
+    for one in (PEERS[0], PEERS[1], PEERS[3]):
+        lookup.answered(one, [])
+    assert lookup.ask(1.5, second) == []
+    assert not lookup.finished
+    lookup.answered(PEERS[2], [])
+    assert lookup.finished
+    assert lookup.nearest() == PEERS[:4]
+
+
+def test_a_slow_peer_behind_the_nearest_is_not_waited_for() -> None:
+    lookup = Lookup(TARGET, PEERS[:5], LookupConfig(k=4, alpha=5, beta=2))
+    lookup.ask(0.0, second)
+    for one in PEERS[:4]:
+        lookup.answered(one, [])
+    assert lookup.ask(1.0, second) == []
+    assert lookup.finished
 
 
 def test_a_slow_peer_may_still_answer() -> None:
