@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from interop.build import build
+from interop.build import Command, build
 from libp2p.protocols.kad.config import AMINO, AMINO_LAN
 
 from .kubo import PACKAGE, Kubo
@@ -51,10 +51,16 @@ def start(kind: str, transport: str, protocol: str) -> AnyNode:
             return Us(transport, protocol)
         case "kubo":
             return Kubo(build_go("kubo", PACKAGE), transport)
+    return Program(command(kind, LISTEN[transport], protocol), transport)
+
+
+def command(kind: str, listen: str, protocol: str) -> Command:
+    """What runs a program that does what it is told. Raises `BuildError`."""
+    match kind:
         case "go":
-            return Program((build_go(), LISTEN[transport]), transport)
+            return (build_go(), listen)
         case "rust":
-            return Program((*build("rust"), "kad", LISTEN[transport], protocol), transport)
+            return (*build("rust"), "kad", listen, protocol)
     *interpreter, script = build(kind)
     beside = Path(script).with_name("dht" + Path(script).suffix)
-    return Program((*interpreter, str(beside), LISTEN[transport], protocol), transport)
+    return (*interpreter, str(beside), listen, protocol)

@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p"
 	dht "github.com/libp2p/go-libp2p-kad-dht"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/discovery/mdns"
 )
 
 // largest takes any value under /v/; the largest is the best.
@@ -37,6 +38,25 @@ func (largest) Select(_ string, values [][]byte) (int, error) {
 	return best, nil
 }
 
+// found takes down whom mDNS finds.
+type found chan peer.AddrInfo
+
+func (peers found) HandlePeerFound(info peer.AddrInfo) { peers <- info }
+
+// wait returns when mDNS has found a peer.
+func (peers found) wait(ctx context.Context, words []string) error {
+	for {
+		select {
+		case info := <-peers:
+			if info.ID.String() == words[1] {
+				return nil
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 func main() {
 	host, err := libp2p.New(libp2p.ListenAddrStrings(os.Args[1]))
 	check(err)
@@ -44,11 +64,20 @@ func main() {
 		dht.NamespacedValidator("v", largest{}))
 	check(err)
 	fmt.Printf("%s/p2p/%s\n", host.Addrs()[0], host.ID())
+	around := make(found, 16)
+	if len(os.Args) > 2 && os.Args[2] == "mdns" {
+		check(mdns.NewMdnsService(host, "", around).Start())
+	}
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		if err := do(ctx, node, strings.Fields(lines.Text())); err != nil {
+		words := strings.Fields(lines.Text())
+		run := func() error { return do(ctx, node, words) }
+		if len(words) > 1 && words[0] == "found" {
+			run = func() error { return around.wait(ctx, words) }
+		}
+		if err := run(); err != nil {
 			fmt.Println("error", strings.ReplaceAll(err.Error(), "\n", "; "))
 		}
 		cancel()

@@ -15,6 +15,7 @@ from ..discovery import Mdns
 from ..errors import RoutingError
 from ..protocols.kad import AMINO, KadConfig, KadDht, Mode
 from ..protocols.perf import Perf
+from ..routing import PeerDiscovered
 from .common import HostOptions, Json, KeyFile, MuxerOption, Output, SecurityOption, default_addrs, run, until_stopped
 from .kad import kad_config
 from .relay import listen_at
@@ -89,6 +90,7 @@ async def _listen(
         await stack.enter_async_context(Perf(host))
         host.handle(ECHO)(_echo)
         if mdns:
+            host.events.on(PeerDiscovered, lambda event: _found(event, output))
             await stack.enter_async_context(Mdns(host))
         dht = None if node is None else await stack.enter_async_context(KadDht(host, node))
         if relays:
@@ -99,6 +101,12 @@ async def _listen(
         if dht is not None:
             dht.spawn(_provide(dht, cids, output), name="providing")
         await stopped.wait()
+
+
+def _found(event: PeerDiscovered, output: Output) -> None:
+    """Say whom the local network has."""
+    addrs = [str(addr) for addr in event.info.addrs]
+    output.line(f"found {event.info.peer} at {', '.join(addrs)}", found=str(event.info.peer), addrs=addrs)
 
 
 async def _provide(dht: KadDht, cids: list[Cid], output: Output) -> None:

@@ -4,6 +4,8 @@ import asyncio
 from random import Random
 
 import pytest
+from zeroconf import DNSOutgoing, DNSPointer, DNSText  # type: ignore[attr-defined]
+from zeroconf.asyncio import AsyncZeroconf
 
 from libp2p.discovery import Mdns, MdnsConfig
 from libp2p.discovery.mdns.core import MAX_TXT_SIZE, decode, encode, instance_name, service_name
@@ -108,3 +110,26 @@ async def test_two_peers_find_each_other() -> None:
                 await found.wait()
             assert [info.peer for info in mdns.peers] == [one.id]
             assert two.peerstore.addrs(one.id) == [LAN[0]]
+
+
+@pytest.mark.real
+async def test_a_peer_with_a_record_for_each_address_and_a_name_outside_the_service() -> None:
+    """What rust-libp2p answers."""
+    service, name = service_name(network := Random().randbytes(16)), f"{instance_name(Random())}."
+    answer = DNSOutgoing(0x8400)
+    answer.add_answer_at_time(DNSPointer(service, 12, 1, 120, name), 0)
+    for addr in LAN:
+        answer.add_additional_answer(DNSText(name, 16, 1, 120, text(f"dnsaddr={addr}/p2p/{OTHER}")))
+    config = MdnsConfig(interfaces=["127.0.0.1"], network=network)
+    async with (
+        Neighbour() as host,
+        host.events.expect(PeerDiscovered) as discovered,
+        Mdns(host, config),
+        AsyncZeroconf(interfaces=["127.0.0.1"]) as other,
+        asyncio.timeout(20),
+    ):
+        while not discovered.done():
+            other.zeroconf.async_send(answer)
+            await asyncio.wait([discovered], timeout=0.2)
+        info = discovered.result().info
+        assert (info.peer, set(info.addrs)) == (OTHER, set(LAN))

@@ -4,6 +4,8 @@ Rules:
 - `zeroconf` speaks DNS: it answers queries for the service (our own too), the list of services, and each record.
 - Each peer found is a `PeerDiscovered` event, its addresses are in the peer store for a while; nobody is dialed.
 - An address that changes is told again.
+- A peer's answer comes with its TXT records, one or several (rust-libp2p: one for each address), and under a name that
+  may lie outside the service (rust-libp2p: another one in each answer). Where none came they are asked for.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _DEFAULT_PORT = 4001
+_TXT, _IN = 16, 1
+"""Type and class of TXT records (RFC 1035, 3.2)."""
 _LOOKUP_TIMEOUT = 3000
 """Milliseconds for asking a peer for its TXT record."""
 
@@ -123,10 +127,16 @@ class Mdns(Service):
         )
 
     def _seen(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
-        from zeroconf import ServiceStateChange  # noqa: PLC0415
+        # It is there for all to use, only not in the list of names.
+        from zeroconf import DNSText, ServiceStateChange  # type: ignore[attr-defined]  # noqa: PLC0415
 
-        ours = name.startswith(self._instance)
-        if ours or state_change is ServiceStateChange.Removed or self._lookups >= self.config.max_lookups:
+        if name.startswith(self._instance) or state_change is ServiceStateChange.Removed:
+            return
+        records = zeroconf.cache.async_all_by_details(name, _TXT, _IN)
+        if records:
+            self._take(b"".join(record.text for record in records if isinstance(record, DNSText)))
+            return
+        if self._lookups >= self.config.max_lookups or not name.endswith(service_type):
             return
         self._lookups += 1
         if self.spawn(self._look_up(zeroconf, service_type, name), name="looking up a peer") is None:
