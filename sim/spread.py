@@ -26,7 +26,7 @@ from libp2p.host.identify import IdentifyConfig
 from libp2p.identity import PeerId
 from libp2p.protocols.pubsub import GossipSub, GossipSubConfig, Message, PubSub, SignaturePolicy, TopicConfig, Tracer
 from libp2p.protocols.pubsub.ids import sha256_of_data
-from libp2p.protocols.pubsub.wire import Rpc, encode_rpc
+from libp2p.protocols.pubsub.wire import Rpc, encode_rpc, frame
 from libp2p.testing.links import Link
 from libp2p.testing.simulation import Simulation
 from libp2p.testing.topology import regular
@@ -81,6 +81,8 @@ class Counter(Tracer):
         self.duplicates = 0
         self.message_bytes = 0
         self.control_bytes = 0
+        self._last = Rpc()
+        self._last_size = 0
 
     def duplicate(self, peer: PeerId, topic: str, mid: bytes) -> None:
         self.duplicates += 1
@@ -89,7 +91,9 @@ class Counter(Tracer):
         self.message_bytes += message.size
 
     def sent(self, peer: PeerId, rpc: Rpc) -> None:
-        self.control_bytes += len(encode_rpc(rpc)) + 2
+        if rpc is not self._last:  # the same goes to many
+            self._last, self._last_size = rpc, len(frame(encode_rpc(rpc)))
+        self.control_bytes += self._last_size
 
 
 async def spread(scenario: Scenario, *, seed: int = 1) -> Figures:

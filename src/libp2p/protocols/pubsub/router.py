@@ -66,6 +66,10 @@ class Router:
         """
         known = self._peer(peer)
         known.version, known.ready, known.outbound = version, True, outbound
+        if known.in_mesh_protocol:
+            self.state.floodsub.pop(peer, None)
+        else:
+            self.state.floodsub[peer] = None
         self.scores.peer_up(peer, ips, now)
         self.gater.peer_up(peer, address, now)
         for topic, mesh in self.state.mesh.items():
@@ -83,6 +87,7 @@ class Router:
         known = self.state.peers.pop(peer, None)
         if known is None:
             return
+        self.state.floodsub.pop(peer, None)
         self.scores.peer_down(peer, now)
         self.gater.peer_down(peer, now)
         for topic in known.topics:
@@ -159,8 +164,8 @@ class Router:
         if own and self.config.flood_publish:
             targets.update((peer, None) for peer in members if self._may_publish_to(peer))
         else:
-            for peer in members:
-                if state.is_direct(peer) or (not state.peers[peer].in_mesh_protocol and self._may_publish_to(peer)):
+            for peer in (*self.config.direct_peers, *state.floodsub):
+                if peer in members and self._may_publish_to(peer):
                     targets[peer] = None
             targets.update(state.mesh[topic] if topic in state.mesh else self._fanout(topic, now))
         if own and self.config.idontwant_on_publish:
@@ -225,11 +230,15 @@ class Router:
 
     def take_answers(self) -> list[tuple[PeerId, Message]]:
         """Messages that peers have asked for."""
+        if not self.gossip.answers:
+            return []
         answers, self.gossip.answers = self.gossip.answers, []
         return answers
 
     def take_offers(self) -> list[PxPeer]:
         """Peers that others have offered; nothing about them is checked."""
+        if not self.grafting.offers:
+            return []
         offers, self.grafting.offers = self.grafting.offers, []
         return offers
 

@@ -14,6 +14,7 @@ Rules:
 from __future__ import annotations
 
 from enum import Enum, StrEnum
+from functools import lru_cache
 
 from ...errors import InvalidKey, InvalidPeerId
 from ...identity import PeerId, PrivateKey, PublicKey
@@ -87,7 +88,7 @@ def check_signature(message: WireMessage) -> Fault | None:
     if message.signature is None:
         return None
     try:
-        key = _author_key(message)
+        key = _author_key(message.sender or b"", message.key)
     except (InvalidPeerId, InvalidKey):
         return Fault.INVALID_SIGNATURE
     if key is None or not key.verify(PREFIX + message.signed_part(), message.signature):
@@ -95,10 +96,12 @@ def check_signature(message: WireMessage) -> Fault | None:
     return None
 
 
-def _author_key(message: WireMessage) -> PublicKey | None:
-    author = PeerId.from_bytes(message.sender or b"")
+@lru_cache(maxsize=1024)
+def _author_key(sender: bytes, said: bytes | None) -> PublicKey | None:
+    """The author's key, which the message `said`, or not. An author has many messages: those of late are remembered."""
+    author = PeerId.from_bytes(sender)
     embedded = author.extract_public_key()
-    if message.key is None:
+    if said is None:
         return embedded
-    key = PublicKey.from_protobuf(message.key)
+    key = PublicKey.from_protobuf(said)
     return key if key.peer_id == author else None

@@ -27,6 +27,8 @@ class RouterState:
         self.scores = scores
         self.dice = dice
         self.peers: dict[PeerId, Peer] = {}
+        self.floodsub: PeerSet = {}
+        """Those of them that we talk floodsub to."""
         self.topics: dict[str, PeerSet] = {}
         """Who is in each topic, of the peers that we know; ourselves not counted."""
         self.joined: dict[str, SubOpts] = {}

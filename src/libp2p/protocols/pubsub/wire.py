@@ -20,14 +20,15 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
 from ...errors import RemoteProtocolError
 from ...varint import encode_varint
-from .rpc_pb2 import RPC, ControlMessage
+from .rpc_pb2 import RPC, ControlIDontWant, ControlIWant, ControlMessage
 from .rpc_pb2 import Message as MessagePb
 
 MAX_CONTROL_SIZE = 15 * 1024
@@ -39,9 +40,8 @@ MAX_IDONTWANT_IDS = 10
 MAX_UINT64 = 2**64 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class WireMessage:
-    """A message as it travels; None: the field is absent."""
+class WireMessage(NamedTuple):
+    """A message as it travels; None: the field is absent. (A tuple: it is made for each copy that comes.)"""
 
     topic: str
     data: bytes | None
@@ -155,28 +155,27 @@ def decode_rpc(data: bytes, *, max_entries: int) -> Rpc:
     """Decode an RPC. Raises `RemoteProtocolError` where it is malformed, and where any list in it, or all its lists of
     ids together, hold more than `max_entries`.
     """
-    message = RPC()
     try:
-        message.ParseFromString(data)
+        message = RPC.FromString(data)
     except DecodeError as error:
         raise RemoteProtocolError(f"malformed pubsub RPC: {error}") from error
-    _check_count(len(message.subscriptions), "subscriptions", max_entries)
-    _check_count(len(message.publish), "messages", max_entries)
-    rpc = Rpc(
-        subscriptions=[
+    rpc = Rpc()
+    if messages := message.publish:
+        _check_count(len(messages), "messages", max_entries)
+        rpc.messages = [_wire_message(entry) for entry in messages]
+    if message.HasField("control"):
+        _decode_control(message.control, rpc, max_entries)
+    if entries := message.subscriptions:
+        _check_count(len(entries), "subscriptions", max_entries)
+        rpc.subscriptions = [
             SubOpts(
                 _text(entry.topicid),
                 entry.subscribe,
                 entry.requestsPartial,
                 entry.supportsSendingPartial or entry.requestsPartial,
             )
-            for entry in message.subscriptions
-        ],
-        messages=[_wire_message(entry) for entry in message.publish],
-        test_extension=message.HasField("testExtension"),
-    )
-    if message.HasField("control"):
-        _decode_control(message.control, rpc, max_entries)
+            for entry in entries
+        ]
     if message.HasField("partial"):
         partial = message.partial
         rpc.partial = Partial(
@@ -185,6 +184,7 @@ def decode_rpc(data: bytes, *, max_entries: int) -> Rpc:
             partial.partialMessage if partial.HasField("partialMessage") else None,
             partial.partsMetadata if partial.HasField("partsMetadata") else None,
         )
+    rpc.test_extension = message.HasField("testExtension")
     return rpc
 
 
@@ -291,27 +291,31 @@ def _chunks(ids: Iterable[bytes], room: int) -> Iterator[tuple[bytes, ...]]:
 
 
 def _decode_control(control: ControlMessage, rpc: Rpc, max_entries: int) -> None:
-    for name, count in (
-        ("IHAVEs", len(control.ihave)),
-        ("IWANTs", len(control.iwant)),
-        ("GRAFTs", len(control.graft)),
-        ("PRUNEs", len(control.prune)),
-        ("IDONTWANTs", len(control.idontwant)),
-        ("ids of IHAVEs", sum(len(entry.messageIDs) for entry in control.ihave)),
-        ("ids of IWANTs", sum(len(entry.messageIDs) for entry in control.iwant)),
-        ("ids of IDONTWANTs", sum(len(entry.messageIDs) for entry in control.idontwant)),
-        ("peers of PRUNEs", sum(len(entry.peers) for entry in control.prune)),
-    ):
-        _check_count(count, name, max_entries)
-    rpc.ihave = [IHave(_text(entry.topicID), tuple(entry.messageIDs)) for entry in control.ihave]
-    rpc.iwant = [mid for entry in control.iwant for mid in entry.messageIDs]
-    rpc.graft = [_text(entry.topicID) for entry in control.graft]
-    rpc.idontwant = [mid for entry in control.idontwant for mid in entry.messageIDs]
-    for entry in control.prune:
-        peers = tuple(PxPeer(peer.peerID, peer.signedPeerRecord or None) for peer in entry.peers)
-        rpc.prune.append(Prune(_text(entry.topicID), entry.backoff if entry.HasField("backoff") else None, peers))
+    if idontwants := control.idontwant:
+        rpc.idontwant = _ids(idontwants, "IDONTWANTs", max_entries)
+    if ihaves := control.ihave:
+        _check_count(len(ihaves), "IHAVEs", max_entries)
+        _check_count(sum(len(entry.messageIDs) for entry in ihaves), "ids of IHAVEs", max_entries)
+        rpc.ihave = [IHave(_text(entry.topicID), tuple(entry.messageIDs)) for entry in ihaves]
+    if iwants := control.iwant:
+        rpc.iwant = _ids(iwants, "IWANTs", max_entries)
+    if grafts := control.graft:
+        _check_count(len(grafts), "GRAFTs", max_entries)
+        rpc.graft = [_text(entry.topicID) for entry in grafts]
+    if prunes := control.prune:
+        _check_count(len(prunes), "PRUNEs", max_entries)
+        _check_count(sum(len(entry.peers) for entry in prunes), "peers of PRUNEs", max_entries)
+        for entry in prunes:
+            peers = tuple(PxPeer(peer.peerID, peer.signedPeerRecord or None) for peer in entry.peers)
+            rpc.prune.append(Prune(_text(entry.topicID), entry.backoff if entry.HasField("backoff") else None, peers))
     if control.HasField("extensions"):
         rpc.extensions = Extensions(control.extensions.partialMessages, control.extensions.testExtension)
+
+
+def _ids(entries: Sequence[ControlIWant | ControlIDontWant], what: str, max_entries: int) -> list[bytes]:
+    _check_count(len(entries), what, max_entries)
+    _check_count(sum(len(entry.messageIDs) for entry in entries), f"ids of {what}", max_entries)
+    return [mid for entry in entries for mid in entry.messageIDs]
 
 
 def _encode_control(rpc: Rpc, control: ControlMessage) -> None:

@@ -67,22 +67,22 @@ def test_what_go_signed(key_type: KeyType) -> None:
     assert check_signature(message) is None
     assert encode_rpc(Rpc(messages=[message])) == encoded
     for forged in (
-        replace(message, data=b"date"),
-        replace(message, data=None),
-        replace(message, topic="topo"),
-        replace(message, seqno=bytes(8)),
-        replace(message, key=PrivateKey.generate().public_key.to_protobuf()),
-        replace(message, key=b"no key"),
-        replace(message, sender=b"no peer"),
-        replace(message, sender=None),
-        replace(message, signature=b""),
+        message._replace(data=b"date"),
+        message._replace(data=None),
+        message._replace(topic="topo"),
+        message._replace(seqno=bytes(8)),
+        message._replace(key=PrivateKey.generate().public_key.to_protobuf()),
+        message._replace(key=b"no key"),
+        message._replace(sender=b"no peer"),
+        message._replace(sender=None),
+        message._replace(signature=b""),
     ):
         assert check_signature(forged) is Fault.INVALID_SIGNATURE
 
 
 def test_a_hashed_peer_id_needs_the_key() -> None:
     [message] = decode_rpc(bytes.fromhex(GO["signed"]["RSA"]), max_entries=1).messages
-    assert check_signature(replace(message, key=None)) is Fault.INVALID_SIGNATURE
+    assert check_signature(message._replace(key=None)) is Fault.INVALID_SIGNATURE
 
 
 @pytest.mark.parametrize("key_type", list(KeyType))
@@ -103,15 +103,15 @@ SIGNED = WireMessage("topi", b"data", b"me", bytes(8), b"signature")
 @pytest.mark.parametrize(
     ("policy", "message", "fault"),
     [
-        (SignaturePolicy.STRICT_SIGN, replace(SIGNED, signature=None), Fault.MISSING_SIGNATURE),
-        (SignaturePolicy.STRICT_SIGN, replace(SIGNED, seqno=None), Fault.INVALID_SIGNATURE),
-        (SignaturePolicy.STRICT_SIGN, replace(SIGNED, seqno=bytes(9)), Fault.INVALID_SIGNATURE),
-        (SignaturePolicy.STRICT_SIGN, replace(SIGNED, sender=b""), Fault.INVALID_SIGNATURE),
+        (SignaturePolicy.STRICT_SIGN, SIGNED._replace(signature=None), Fault.MISSING_SIGNATURE),
+        (SignaturePolicy.STRICT_SIGN, SIGNED._replace(seqno=None), Fault.INVALID_SIGNATURE),
+        (SignaturePolicy.STRICT_SIGN, SIGNED._replace(seqno=bytes(9)), Fault.INVALID_SIGNATURE),
+        (SignaturePolicy.STRICT_SIGN, SIGNED._replace(sender=b""), Fault.INVALID_SIGNATURE),
         (SignaturePolicy.STRICT_NO_SIGN, SIGNED, Fault.UNEXPECTED_SIGNATURE),
-        (SignaturePolicy.STRICT_NO_SIGN, replace(SIGNED, signature=None), Fault.UNEXPECTED_AUTH_INFO),
+        (SignaturePolicy.STRICT_NO_SIGN, SIGNED._replace(signature=None), Fault.UNEXPECTED_AUTH_INFO),
         (SignaturePolicy.STRICT_NO_SIGN, WireMessage("topi", b"", key=b""), Fault.UNEXPECTED_AUTH_INFO),
-        (SignaturePolicy.LAX_SIGN, replace(SIGNED, signature=None), None),
-        (SignaturePolicy.LAX_NO_SIGN, replace(SIGNED, seqno=b"7", signature=None), Fault.INVALID_SIGNATURE),
+        (SignaturePolicy.LAX_SIGN, SIGNED._replace(signature=None), None),
+        (SignaturePolicy.LAX_NO_SIGN, SIGNED._replace(seqno=b"7", signature=None), Fault.INVALID_SIGNATURE),
     ],
 )
 def test_fields_that_a_policy_forbids(policy: SignaturePolicy, message: WireMessage, fault: Fault | None) -> None:
@@ -224,7 +224,7 @@ def test_default_ids_of_others() -> None:
     for function in (ids.js_default, ids.nim_default, ids.sha256_of_data):
         assert function(anonymous, b"data").hex().startswith("3a6eb0790f39ac87")
     for function in (ids.rust_default, ids.js_default, ids.nim_default):
-        assert function(replace(message, sender=bytes(100_000)), None)  # never raises
+        assert function(message._replace(sender=bytes(100_000)), None)  # never raises
 
 
 def test_ethereum_ids() -> None:
