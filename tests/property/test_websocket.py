@@ -39,8 +39,8 @@ def feed(framing: Framing, wire: bytes, sizes: list[int]) -> tuple[bytes, list[b
     got, answers, start, turn = bytearray(), [], 0, 0
     while start < len(wire):
         size = sizes[turn % len(sizes)]
-        answers += framing.receive(memoryview(wire)[start : start + size], got.extend)
-        start, turn = start + size, turn + 1
+        start, turn = start + framing.receive(memoryview(wire)[start : start + size], got.extend), turn + 1
+        answers += framing.answer()
     return bytes(got), answers
 
 
@@ -67,7 +67,8 @@ def test_what_one_side_seals_the_other_reads(side: Side, buffers: list[bytes]) -
     assert all(len(frame) <= MAX_PAYLOAD + 14 for frame in frames)
     got = bytearray()
     for frame in frames:
-        assert theirs.receive(memoryview(frame), got.extend) == []
+        assert theirs.receive(memoryview(frame), got.extend) == len(frame)
+        assert theirs.answer() == []
     assert got == b"".join(buffers)
 
 

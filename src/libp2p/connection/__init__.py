@@ -19,7 +19,8 @@ Rules:
 
 from ..error_codes import StreamErrorCode
 from .over_stream import OverStream
-from .raw import LayeredConnection, RawConnection, SecureChannel, SecurityProtocol
+from .raw import LayeredConnection, RawConnection
+from .secure import SecureChannel, SecurityProtocol
 from .service import Handler, Match, Service, ServiceHost, Target, WhenFull
 from .streams import Connection, Direction, MemoryLimitReached, Muxer, Role, Stream
 from .transport import (
@@ -34,8 +35,11 @@ from .transport import (
     Transport,
     TransportContext,
 )
+from .turns import SMALL, TURN, TurnedConnection
 
 __all__ = [
+    "SMALL",
+    "TURN",
     "Accept",
     "Connection",
     "ConnectionUpgrader",
@@ -63,5 +67,6 @@ __all__ = [
     "Target",
     "Transport",
     "TransportContext",
+    "TurnedConnection",
     "WhenFull",
 ]

@@ -1,20 +1,23 @@
-"""Reliable ordered bytes between two machines, and what makes them secure."""
+"""Reliable ordered bytes between two machines."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import asyncio
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
 
 from ..errors import ConnectionClosed, copy_of
-from ..identity import PeerId, PrivateKey, PublicKey
-from ..io import DEFAULT_READ_LIMIT, Buffer, ByteStream, ReceiveBuffer, Sink, WriteGate, check_buffers
+from ..io import DEFAULT_READ_LIMIT, Allowance, Buffer, ByteStream, ReceiveBuffer, Sink, WriteGate, check_buffers
 from ..io.delimited import read_message, read_varint
 from ..multiaddr import Multiaddr
 from ..varint import MAX_VARINT
 
 _PULL_HIGH_WATER = 64 * 1024
 """Bytes that a connection buffers for a handshake before it stops reading from the network."""
+
+_USELESS = 64, 1024
+"""Frames of no use that a layer below may receive during a handshake, a second and at once; behind it the muxer's
+settings hold."""
 
 
 class RawConnection(ByteStream):
@@ -102,11 +105,17 @@ class _PullSide:
         self.incoming = ReceiveBuffer(self._consumed)
         self._writable = WriteGate()
         self._lost: Exception | None = None
+        self._allowance: Allowance | None = None
 
     def data_received(self, data: memoryview) -> None:
         self.incoming.feed(data)
         if self.incoming.unclaimed > _PULL_HIGH_WATER:
             self._connection.pause_reading()
+
+    def useless(self, what: str, cost: float = 1.0) -> None:
+        if self._allowance is None:
+            self._allowance = Allowance(*_USELESS)
+        self._allowance.charge(what, asyncio.get_running_loop().time(), cost)
 
     def eof_received(self) -> None:
         self.incoming.feed_eof()
@@ -184,6 +193,10 @@ class LayeredConnection(RawConnection):
         """See `Sink`."""
         self._sink.data_received(data)
 
+    def useless(self, what: str, cost: float = 1.0) -> None:
+        """See `Sink`."""
+        self._sink.useless(what, cost)
+
     def eof_received(self) -> None:
         """See `Sink`."""
         self._sink.eof_received()
@@ -199,48 +212,3 @@ class LayeredConnection(RawConnection):
     def resume_writing(self) -> None:
         """See `Sink`."""
         self._sink.resume_writing()
-
-
-class SecureChannel(LayeredConnection):
-    """A raw connection whose bytes are encrypted for, and authenticated by, one proven peer."""
-
-    def __init__(
-        self,
-        raw: RawConnection,
-        *,
-        protocol: str,
-        local_peer: PeerId,
-        remote_key: PublicKey,
-        stream_muxer: str | None,
-    ) -> None:
-        super().__init__(raw)
-        self.protocol = protocol
-        """The security protocol's id, such as `/noise`."""
-        self.local_peer = local_peer
-        self.remote_key = remote_key
-        self.remote_peer = remote_key.peer_id
-        self.stream_muxer = stream_muxer
-        """The muxer that the handshake agreed on (inlined negotiation), None where it agreed on none."""
-
-
-class SecurityProtocol(ABC):
-    """A protocol that secures raw connections: `/noise`, `/tls/1.0.0`."""
-
-    protocol_id: ClassVar[str]
-
-    @abstractmethod
-    async def secure_outbound(
-        self, raw: RawConnection, key: PrivateKey, *, expected_peer: PeerId | None, muxers: Sequence[str]
-    ) -> SecureChannel:
-        """Run the dialer's handshake over `raw`, as the owner of `key`.
-
-        `expected_peer` is who must answer (None: anybody, who is then known by the channel's `remote_peer`); `muxers`
-        are the ids of the muxers to offer within the handshake, best first. Raises `PeerIdMismatch`,
-        `HandshakeError`, and what reading `raw` raises. On an error the caller aborts `raw`.
-        """
-
-    @abstractmethod
-    async def secure_inbound(
-        self, raw: RawConnection, key: PrivateKey, *, expected_peer: PeerId | None = None, muxers: Sequence[str]
-    ) -> SecureChannel:
-        """Run the listener's handshake; else like `secure_outbound`. A peer is expected where both sides dialed."""

@@ -15,7 +15,7 @@ from ..io import DEFAULT_READ_LIMIT, ByteStream, MemoryAccount, ReceiveBuffer
 from ..io.delimited import read_message, read_varint
 from ..multiaddr import Multiaddr
 from ..varint import MAX_VARINT
-from .raw import SecureChannel
+from .secure import SecureChannel
 
 
 class Direction(Enum):

@@ -8,9 +8,11 @@ from .memory import HostMemory, MemoryAccount, MemoryConfig
 from .rate import TokenBucket
 from .stream import Buffer, ByteStream, Sink, check_buffers, joined
 from .tasks import TaskSupervisor, all_of
+from .useless import Allowance, UselessFrames
 
 __all__ = [
     "DEFAULT_READ_LIMIT",
+    "Allowance",
     "Buffer",
     "ByteStream",
     "HostMemory",
@@ -20,6 +22,7 @@ __all__ = [
     "Sink",
     "TaskSupervisor",
     "TokenBucket",
+    "UselessFrames",
     "WriteGate",
     "all_of",
     "check_buffers",

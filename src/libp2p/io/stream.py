@@ -125,6 +125,11 @@ class Sink(Protocol):
     def data_received(self, data: memoryview) -> None:
         """More bytes; never empty."""
 
+    def useless(self, what: str, cost: float = 1.0) -> None:
+        """A layer below has received something of no use, `what` says what. Raises `UselessFrames` where that was
+        too much of it.
+        """
+
     def eof_received(self) -> None:
         """The peer will send no more."""
 

@@ -243,6 +243,10 @@ class MuxedConnection(StreamedConnection[FramedStream]):
         if self._at_end is not None and self._held is None:
             self._at_end()
 
+    def useless(self, what: str, cost: float = 1.0) -> None:
+        if self._close_reason is None and (end := self._session.useless(what, cost, self._loop.time())) is not None:
+            self._handle(end)
+
     def eof_received(self) -> None:
         if self._held is not None and self._close_reason is None:
             self._at_end = self.eof_received

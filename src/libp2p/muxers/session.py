@@ -8,7 +8,7 @@ Rules:
   protocol. When events are handled the session is ahead of them, so a call for a stream that is over by then does
   nothing.
 - Small and odd frames cost more than their bytes: so many are taken in a turn of the loop, and of those that are of no
-  use a connection has an allowance (`useless.py`).
+  use a connection has an allowance (`Allowance`).
 """
 
 from __future__ import annotations
@@ -168,6 +168,9 @@ class MuxerSession(Protocol):
 
     def receive_data(self, data: memoryview, now: float) -> list[Event]:
         """Take the peer's bytes, and at least one frame; what is left of them, as `frames_left` says, is `rest`."""
+
+    def useless(self, what: str, cost: float, now: float) -> Violation | None:
+        """A layer below has received something of no use. The end, where that was too much."""
 
     def can_open(self) -> bool:
         """Whether `open_stream` would work now; if not, it may after the next `PeerAccepted` or the end of a stream."""

@@ -13,6 +13,7 @@ from libp2p.connection import Connection, Direction, Role, Stream, StreamErrorCo
 from libp2p.connection.negotiation import expect_agreement, incoming_of
 from libp2p.errors import ConnectionClosed, LimitExceeded, StageTimeout, StreamClosed, StreamReset
 from libp2p.identity import PrivateKey
+from libp2p.io import UselessFrames
 from libp2p.muxers.connection import MuxedConnection
 from libp2p.muxers.yamux import Yamux
 from libp2p.muxers.yamux.core import YamuxConfig
@@ -487,6 +488,22 @@ async def test_too_many_frames_of_no_use_end_the_connection(useless: bytes) -> N
         channel.send((useless * 600,))
         reason = await asyncio.wait_for(side.connection.wait_closed(), 5)
         assert "frames of no use" in reason.reason
+        assert (reason.by, reason.code) == ("local", StreamErrorCode.RATE_LIMITED)
+
+
+async def test_what_is_of_no_use_below_draws_on_the_same_allowance() -> None:
+    async with against_raw_frames(YamuxConfig(useless_frames_per_second=10, useless_frames_burst=100)) as (
+        channel,
+        side,
+    ):
+        connection: Any = side.connection
+        channel.send((frame(PING, Flag.SYN, 0, 1) * 60,))
+        await asyncio.sleep(0.1)
+        for _ in range(35):
+            connection.useless("an empty message")
+        with pytest.raises(UselessFrames, match="an empty message"):
+            connection.useless("an empty message", 10.0)
+        reason = await asyncio.wait_for(side.connection.wait_closed(), 5)
         assert (reason.by, reason.code) == ("local", StreamErrorCode.RATE_LIMITED)
 
 

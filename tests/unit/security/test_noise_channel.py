@@ -70,6 +70,51 @@ async def test_messages_are_pushed_in_order_and_empty_ones_ignored() -> None:
         assert recorder.told == [b"a", b"b" * MAX_PLAINTEXT, b"c"]
 
 
+@pytest.mark.parametrize(("plaintext", "cost"), [(b"", 1), (b"x", 0.125), (bytes(12), 0)])
+async def test_small_messages_wait_for_their_turns_and_tiny_ones_count(plaintext: bytes, cost: float) -> None:
+    async with channel_to() as (_, told, there):
+        there.send([b"".join(sealed(plaintext, number) for number in range(1000)) + sealed(b"last" * 3, 1000)])
+        turns = 0
+        while not told.told or told.told[-1] != b"last" * 3:
+            turns += 1
+            await asyncio.sleep(0)
+        assert turns > 1000 // 128
+        assert told.useless_cost == 1000 * cost
+        assert len(told.told) == 1 + 1000 * bool(plaintext)
+
+
+async def test_a_sink_that_pauses_gets_what_waited_when_it_resumes_and_then_the_end() -> None:
+    async with channel_to() as (channel, told, there):
+        told.on_data = channel.pause_reading
+        there.send([b"".join(sealed(b"%03d" % number, number) for number in range(300))])
+        closing = asyncio.ensure_future(there.close())
+        await settle()
+        assert len(told.told) == 128, "a turn"
+        told.on_data = lambda: None
+        channel.resume_reading()
+        await settle()
+        assert told.told == [*(b"%03d" % number for number in range(300)), "eof"]
+        channel.abort()
+        await closing
+
+
+async def test_nothing_that_waits_is_pushed_behind_an_abort() -> None:
+    async with channel_to() as (channel, told, there):
+        there.send([b"".join(sealed(b"x", number) for number in range(300))])
+        told.on_data = lambda: channel.abort() if len(told.told) == 200 else None
+        await settle()
+        assert told.told[:200] == [b"x"] * 200
+        assert [what for what, _ in told.told[200:]] == ["lost"]
+
+
+async def test_a_forged_message_that_waits_ends_the_connection() -> None:
+    async with channel_to() as (_, told, there):
+        there.send([b"".join(sealed(b"x", number) for number in range(200)) + sealed(b"forged", 7)])
+        await settle()
+        assert told.told[:-1] == [b"x"] * 200
+        assert isinstance(told.told[-1][1], RemoteProtocolError)
+
+
 @pytest.mark.parametrize(
     "damaged",
     [

@@ -232,3 +232,16 @@ async def test_a_sink_may_drive_other_channels() -> None:
         assert inner.told == [b"\xff" * 40_000 * len(pieces)]
         one.abort()
         assert len(channel_module._spare) <= 4
+
+
+async def test_small_records_wait_for_their_turns() -> None:
+    async with channel_to() as (_, told, there, theirs):
+        there.send([sealed(theirs, *[b"x"] * 20_000)])
+        turns = 0
+        while not told.told or len(told.told[0]) < 20_000:
+            turns += 1
+            await asyncio.sleep(0)
+        assert turns > 20_000 // 1024
+        there.send([sealed(theirs, bytes(4 * RECORD_SIZE))])
+        await settle()
+        assert len(told.told[0]) == 20_000 + 4 * RECORD_SIZE

@@ -13,6 +13,7 @@ from libp2p.connection import RawConnection
 from libp2p.connection.negotiation import incoming_of
 from libp2p.errors import ConnectionClosed, RemoteProtocolError
 from libp2p.multiaddr import Multiaddr
+from libp2p.testing.conformance.one_end import settle, transcribed
 from libp2p.testing.conformance.tools import Recorder
 from libp2p.transports.memory import pipe
 from libp2p.transports.websocket.connection import WsConnection
@@ -60,7 +61,7 @@ def test_violations(wire: bytes, code: int, message: str) -> None:
     with pytest.raises(RemoteProtocolError, match=message):
         framing.receive(memoryview(wire), got.extend)
     assert got[:2] == b"ok"
-    (notice,) = framing.failure_notice()
+    (notice,) = framing.answer()
     assert notice[0] == 0x88
     assert int.from_bytes(notice[2:4], "big") == code
     assert not framing.is_open
@@ -104,11 +105,12 @@ async def end(*connections: RawConnection) -> None:
         await connection.close()
 
 
-async def test_pings_are_answered_the_last_of_many() -> None:
+async def test_pings_are_answered_the_last_of_those_in_a_turn() -> None:
     client, server = peers()
-    await client.write(b"".join(frame(Opcode.PING, b"%d" % n) for n in range(1000)) + BINARY)
+    await client.write(b"".join(frame(Opcode.PING, b"%03d" % n) for n in range(1000)) + BINARY)
     assert await server.readexactly(2) == b"ok"
-    assert await client.readexactly(5) == b"\x8a\x03999"
+    pongs = [await client.readexactly(5) for _ in range(63)]
+    assert pongs == [b"\x8a\x03%03d" % min(n, 999) for n in range(15, 1015, 16)]
     await client.write(frame(Opcode.PING, b"again") + frame(Opcode.PONG, b"unasked"))
     assert await client.readexactly(7) == b"\x8a\x05again"
     assert incoming_of(client).available == 0
@@ -119,6 +121,7 @@ async def test_a_peer_that_pings_and_reads_nothing_costs_no_memory() -> None:
     client, server = peers()
     sink = Recorder(server)
     server.attach(sink)
+    await asyncio.sleep(10)
     server.send((bytes(200_000),))
     assert sink.paused
     for n in range(1000):
@@ -129,6 +132,31 @@ async def test_a_peer_that_pings_and_reads_nothing_costs_no_memory() -> None:
     assert server._raw.unsent < 201_000  # type: ignore[attr-defined]
     await client.readexactly(200_000 + 10 + 10 + 4)
     assert await client.readexactly(5) == b"\x8a\x03999"
+    await end(client, server)
+
+
+@pytest.mark.parametrize(
+    ("useless", "cost"), [(frame(Opcode.PING), 1), (frame(Opcode.BINARY), 1), (frame(Opcode.BINARY, b"x"), 0.125)]
+)
+async def test_small_frames_wait_for_their_turns_and_count(useless: bytes, cost: float) -> None:
+    client, server = peers()
+    async with transcribed(server, client, join=True) as told:
+        client.send((useless * 1000 + BINARY * 2 + frame(Opcode.CLOSE, b"\x03\xe8"),))
+        turns = 0
+        while not told.told or not told.told[0].endswith(b"okok"):
+            turns += 1
+            await asyncio.sleep(0)
+        assert turns > 1000 // 128
+        assert told.useless_cost == 1000 * cost + 0.25 + 1, "the Close frame too"
+        await settle()
+        assert told.told[1:] == ["eof"], "the end comes behind what waited"
+
+
+async def test_a_peer_that_sends_too_much_of_no_use_during_the_handshake_is_refused() -> None:
+    client, server = peers()
+    client.send((frame(Opcode.BINARY) * 2000,))
+    with pytest.raises(RemoteProtocolError, match="of a few bytes"):
+        await server.read()
     await end(client, server)
 
 

@@ -17,9 +17,8 @@ import sys
 from dataclasses import dataclass
 
 from ...errors import InvalidVarint, LimitExceeded, MessageTooLarge, RemoteProtocolError
-from ...io import Buffer
+from ...io import Allowance, Buffer, UselessFrames
 from ..session import DataReceived, EndReceived, Event, PeerOpened, ResetReceived, Substream, Violation
-from ..useless import Allowance
 from .wire import CLOSE, MAX_HEADER_SIZE, MAX_MESSAGE, MESSAGE, NEW_STREAM, RESET, decode_header, encode_header
 
 
@@ -109,6 +108,13 @@ class MplexSession:
         except RemoteProtocolError as error:
             events.append(Violation(error))
         return events
+
+    def useless(self, what: str, cost: float, now: float) -> Violation | None:
+        try:
+            self._allowance.charge(what, now, cost)
+        except UselessFrames as error:
+            return Violation(error)
+        return None
 
     def _receive_body(self, data: memoryview, position: int, events: list[Event]) -> int:
         stop = min(position + self._body_left, len(data))

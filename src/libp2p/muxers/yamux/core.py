@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from ...connection import StreamErrorCode
 from ...connection.streamed import OPEN_TIMEOUT
 from ...errors import LimitExceeded, RemoteProtocolError
-from ...io import Buffer
+from ...io import Allowance, Buffer, UselessFrames
 from ..session import (
     DataReceived,
     EndReceived,
@@ -34,7 +34,6 @@ from ..session import (
     Violation,
     WindowOpened,
 )
-from ..useless import Allowance, UselessFrames
 from .flow_control import INITIAL_WINDOW, StreamWindow
 from .keepalive import Keepalive
 from .wire import DATA, GO_AWAY, HEADER, HEADER_SIZE, PING, VERSION, WINDOW_UPDATE, Flag, GoAwayCode
@@ -148,11 +147,21 @@ class YamuxSession:
         try:
             self._receive(data, now, events)
         except UselessFrames as error:
-            self._frame(GO_AWAY, 0, 0, StreamErrorCode.RATE_LIMITED)
-            events.append(Violation(error, StreamErrorCode.RATE_LIMITED))
+            events.append(self._too_much(error))
         except RemoteProtocolError as error:
             events.append(Violation(error))
         return events
+
+    def useless(self, what: str, cost: float, now: float) -> Violation | None:
+        try:
+            self._allowance.charge(what, now, cost)
+        except UselessFrames as error:
+            return self._too_much(error)
+        return None
+
+    def _too_much(self, error: UselessFrames) -> Violation:
+        self._frame(GO_AWAY, 0, 0, StreamErrorCode.RATE_LIMITED)
+        return Violation(error, StreamErrorCode.RATE_LIMITED)
 
     def _receive(self, data: memoryview, now: float, events: list[Event]) -> None:
         position, end = 0, len(data)

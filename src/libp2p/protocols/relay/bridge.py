@@ -115,6 +115,9 @@ class _Direction:
             return
         self._to.send((data,))
 
+    def useless(self, what: str, cost: float = 1.0) -> None:
+        """See `Sink`: a stream has nothing to tell of."""
+
     def eof_received(self) -> None:
         """See `Sink`."""
         self._to.send_eof()

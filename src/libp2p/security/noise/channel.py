@@ -9,6 +9,7 @@ Rules:
   the beginning of a message that is not complete yet is kept.
 - What is sent in one call leaves in one call, in as few messages as it fits.
 - Messages are numbered, in each direction; the number is the nonce, and none is used twice.
+- Empty messages are of no use, and those of a few bytes of little: see `Sink.useless`.
 - Nothing is pushed behind the end. A sink that pauses reading within `data_received` still gets the messages that have
   arrived in the same receive buffer.
 """
@@ -21,7 +22,7 @@ from struct import Struct
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from ...connection import RawConnection, SecureChannel
+from ...connection import SMALL, TURN, RawConnection, SecureChannel
 from ...errors import LimitExceeded, RemoteProtocolError
 from ...identity import PeerId, PublicKey
 from ...io import Buffer
@@ -35,6 +36,11 @@ MAX_MESSAGES = 2**64 - 1
 terminate the connection to avoid reusing nonces".
 """
 
+
+_SMALL = SMALL + 2 + TAG_SIZE
+_TINY = 12  # bytes of the smallest frame of yamux
+_NOTHING = "an empty Noise message", 1.0
+_FEW = "a Noise message of a few bytes", 0.125  # mplex has smaller frames
 
 _NONCE = Struct("<4xQ")  # "32 bits of zeros followed by little-endian encoding of n"
 
@@ -62,7 +68,7 @@ class NoiseChannel(SecureChannel):
         self._sent = 0
         self._received = 0
         self._partial = bytearray()  # a message that is not complete yet, its length included
-        self._ended = False
+        self._over = False
 
     def send(self, buffers: Sequence[Buffer]) -> None:
         messages: list[Buffer] = []
@@ -98,18 +104,24 @@ class NoiseChannel(SecureChannel):
         ciphertext = self._encrypt(_NONCE.pack(number), plaintext, None)
         return b"".join((len(ciphertext).to_bytes(2, "big"), ciphertext))
 
-    def data_received(self, data: memoryview) -> None:
+    def _take(self, data: memoryview) -> int:
         """Decrypt and push on. Raises `RemoteProtocolError` for a message that is forged or malformed."""
         start = self._complete(data) if self._partial else 0
         end = len(data)
+        left = TURN
         while end - start >= 2:
             stop = start + 2 + (data[start] << 8 | data[start + 1])
             if stop > end:
                 break
             self._open(data[start + 2 : stop])
+            if stop - start < _SMALL:
+                left -= 1
+                if not left:
+                    return stop
             start = stop
         if start < end:
             self._partial += data[start:]
+        return end
 
     def _complete(self, data: memoryview) -> int:
         """Add to the message that was not complete, and open it if it is now; return how many bytes that took."""
@@ -128,7 +140,7 @@ class NoiseChannel(SecureChannel):
 
     def _open(self, message: memoryview) -> None:
         number = self._received
-        if self._ended:
+        if self._over:
             return
         if number >= MAX_MESSAGES:
             raise _out_of_nonces()
@@ -139,25 +151,27 @@ class NoiseChannel(SecureChannel):
                 f"noise: message {number} of {self.remote_peer}, {len(message)} bytes, failed authentication"
             ) from error
         self._received = number + 1
+        if len(plaintext) < _TINY:
+            self._sink.useless(*(_FEW if plaintext else _NOTHING))
         if plaintext:
             self._sink.data_received(memoryview(plaintext))
 
-    def eof_received(self) -> None:
+    def _ended(self) -> None:
         if self._partial:
             self.abort(
                 RemoteProtocolError(f"noise: truncated, {self.remote_peer} ended the connection within a message")
             )
-        elif not self._ended:
+        elif not self._over:
             self._sink.eof_received()
 
-    def connection_lost(self, error: Exception | None) -> None:
-        self._ended = True
+    def _lost(self, error: Exception | None) -> None:
+        self._over = True
         self._partial = bytearray()
         self._sink.connection_lost(error)
 
     def abort(self, error: Exception | None = None) -> None:
-        self._ended = True
-        self._raw.abort(error)
+        self._over = True
+        super().abort(error)
 
 
 def _out_of_nonces() -> LimitExceeded:

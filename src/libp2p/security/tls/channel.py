@@ -29,7 +29,7 @@ from typing import Any
 from OpenSSL import SSL
 from OpenSSL._util import ffi, lib
 
-from ...connection import RawConnection, SecureChannel
+from ...connection import SMALL, TURN, RawConnection, SecureChannel
 from ...errors import ConnectionClosed, HandshakeError, RemoteProtocolError
 from ...identity import PeerId, PublicKey
 from ...io import Buffer
@@ -58,6 +58,9 @@ _SEALED_OVERHEAD = 64
 
 _FEED = 8 * (RECORD_SIZE + RECORD_OVERHEAD)
 """Bytes that OpenSSL is given at once: it keeps as much memory for a connection that has received so many."""
+
+_SMALL_FEED = TURN * (SMALL + RECORD_OVERHEAD)
+"""The same, where the records are small: what is decrypted in one turn of the loop."""
 
 
 class _Memory:
@@ -96,14 +99,13 @@ class TlsChannel(SecureChannel):
         self._heard = False  # whether the peer has sent anything since the handshake
         self._closing = False  # nothing more is sent
         self._peer_ended = False  # the peer has announced its end
-        self._ended = False  # nothing more is pushed
+        self._over = False  # nothing more is pushed
         self._records = records or RecordCounter()
         self._useful = 0  # records that brought data
         self._useless = 0  # and those that did not
         self._sealed = 0  # bytes that were encrypted
         self._blocked = False  # whether writing is paused
-        self._held = False  # whether reading waits for that
-        self._sink_paused = False  # whether the sink wants nothing
+        self._feed = _FEED  # bytes that OpenSSL is given at once: fewer where the records are small
 
     def start(self) -> None:
         """Push what came together with the end of the handshake, then whatever arrives. Raises what
@@ -156,41 +158,49 @@ class TlsChannel(SecureChannel):
         _spare.append(memory)
         return sent
 
-    def data_received(self, data: memoryview) -> None:
+    def _take(self, data: memoryview) -> int:
         """Decrypt and push on. Raises `RemoteProtocolError` for a record that is forged or malformed, and for an alert;
         `HandshakeError` for an alert in place of the first record: a server judges the client's certificate when
         the client takes the handshake for done.
         """
         write = self._connection.bio_write
-        for start in range(0, len(data), _FEED):
-            piece = data[start : start + _FEED]
+        start, end = 0, len(data)
+        while start < end:
+            piece = data[start : start + self._feed]
+            before = self._records.count
             self._records.feed(piece)
             write(piece)
             self._decrypt()
+            start += len(piece)
+            are_small = self._records.count - before >= max(TURN, len(piece) // SMALL)
+            self._feed = _SMALL_FEED if are_small else _FEED
+            if are_small:
+                break
         useless = self._records.count - self._useful
         if useless > self._useless:
             self._useless = useless
             self._answer()
+        return start
 
     def _answer(self) -> None:
         """Send what OpenSSL may have answered to records without data, and see to it that these are few.
 
         The last answer it makes only with the next data that we send, or the next record that asks for one.
         """
-        if self._closing or self._ended or self._peer_ended:
+        if self._closing or self._over or self._peer_ended:
             return
         if self._useless > MAX_USELESS_RECORDS + self._useful // _USEFUL:
             raise RemoteProtocolError(f"tls: {self.remote_peer} has sent {self._useless} records without data")
-        if self._flush() and self._blocked and not self._held:
-            self._held = True
-            self._raw.pause_reading()
+        if self._flush() and self._blocked and not self._stalled:
+            self._stalled = True
+            self.read_or_not()
 
     def _decrypt(self) -> None:
         """Push what OpenSSL can decrypt of what it was given."""
         connection = self._connection
         memory = _spare.pop() if _spare else _Memory()
         filled = 0
-        while not self._ended:
+        while not self._over:
             count = lib.SSL_read(connection._ssl, memory.start + filled, RECORD_SIZE)
             if count <= 0:
                 break
@@ -202,7 +212,7 @@ class TlsChannel(SecureChannel):
         if filled:
             self._push(memory.view[:filled])
         _spare.append(memory)
-        if not (self._ended or connection.want_read()):
+        if not (self._over or connection.want_read()):
             self._no_more(count)
 
     def _push(self, plaintext: memoryview) -> None:
@@ -217,7 +227,7 @@ class TlsChannel(SecureChannel):
             self._peer_has_ended()
         except SSL.Error as error:
             # Beyond repair: tell the peer by the alert that OpenSSL has prepared, and us why.
-            self._closing = self._ended = True
+            self._closing = self._over = True
             self._flush()
             kind = RemoteProtocolError if self._heard else HandshakeError
             raise kind(f"tls: {self.remote_peer}: {explain(error)}") from error
@@ -227,35 +237,25 @@ class TlsChannel(SecureChannel):
             self._peer_ended = True
             self._sink.eof_received()
 
-    def pause_reading(self) -> None:
-        self._sink_paused = True
-        self._raw.pause_reading()
-
-    def resume_reading(self) -> None:
-        self._sink_paused = False
-        if not self._held:
-            self._raw.resume_reading()
-
     def pause_writing(self) -> None:
         self._blocked = True
         self._sink.pause_writing()
 
     def resume_writing(self) -> None:
         self._blocked = False
-        if self._held:
-            self._held = False
-            if not self._sink_paused:
-                self._raw.resume_reading()
+        if self._stalled:
+            self._stalled = False
+            self.read_or_not()
         self._sink.resume_writing()
 
-    def eof_received(self) -> None:
-        if not (self._peer_ended or self._ended):
+    def _ended(self) -> None:
+        if not (self._peer_ended or self._over):
             self.abort(
                 RemoteProtocolError(f"tls: truncated, {self.remote_peer} ended the connection without close_notify")
             )
 
-    def connection_lost(self, error: Exception | None) -> None:
-        self._closing = self._ended = True
+    def _lost(self, error: Exception | None) -> None:
+        self._closing = self._over = True
         self._sink.connection_lost(error)
 
     async def close(self) -> None:
@@ -270,5 +270,5 @@ class TlsChannel(SecureChannel):
             raise
 
     def abort(self, error: Exception | None = None) -> None:
-        self._closing = self._ended = True
-        self._raw.abort(error)
+        self._closing = self._over = True
+        super().abort(error)

@@ -20,6 +20,8 @@ class Transcript:
 
     def __init__(self, *, join: bool = False) -> None:
         self.told: list[Any] = []
+        self.useless_cost = 0.0
+        self.last_useless = ""
         self.on_data: Callable[[], None] = lambda: None
         self._join = join
 
@@ -29,6 +31,10 @@ class Transcript:
         else:
             self.told.append(bytes(data))
         self.on_data()
+
+    def useless(self, what: str, cost: float = 1.0) -> None:
+        self.useless_cost += cost
+        self.last_useless = what
 
     def eof_received(self) -> None:
         self.told.append("eof")

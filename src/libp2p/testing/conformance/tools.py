@@ -165,6 +165,9 @@ class Recorder:
             self._pausing = True
             self._connection.pause_reading()
 
+    def useless(self, what: str, cost: float = 1.0) -> None:  # noqa: ARG002
+        assert not self.lost, "something of no use behind connection_lost"
+
     def eof_received(self) -> None:
         assert not self.lost, "the end of the stream behind connection_lost"
         assert not self.eof, "the end of the stream came twice"

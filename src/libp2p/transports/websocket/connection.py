@@ -16,7 +16,7 @@ from contextlib import suppress
 from websockets.frames import CloseCode
 from websockets.protocol import Protocol
 
-from ...connection import LayeredConnection, RawConnection
+from ...connection import RawConnection, TurnedConnection
 from ...errors import ConnectionClosed, RemoteProtocolError
 from ...io import Buffer
 from ...multiaddr import Multiaddr
@@ -25,7 +25,7 @@ from .core import Framing
 _IN_ORDER = (CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY, CloseCode.NO_STATUS_RCVD)
 
 
-class WsConnection(LayeredConnection):
+class WsConnection(TurnedConnection):
     """An open WebSocket. `protocol` has done its opening handshake over `raw`, which it takes over.
 
     `close_timeout` is how many seconds a closed connection waits for the peer's Close frame.
@@ -45,7 +45,7 @@ class WsConnection(LayeredConnection):
         self._framing = Framing(protocol)
         self._close_timeout = close_timeout
         self._deaf = False  # closed or aborted by us, or lost: nothing is pushed any more
-        self._held = False  # the connection below takes no more data
+        self._blocked = False  # the connection below takes no more data
         self._late: Sequence[bytes] = ()  # a Pong that waits until it does
         self._peer_done = asyncio.Event()
         self._closing: asyncio.Task[None] | None = None
@@ -73,7 +73,7 @@ class WsConnection(LayeredConnection):
 
     async def _close_below(self) -> None:
         if self._framing.close_code is None:
-            self._raw.resume_reading()
+            self.resume_reading()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._close_timeout):
                     await self._peer_done.wait()
@@ -81,27 +81,33 @@ class WsConnection(LayeredConnection):
 
     def abort(self, error: Exception | None = None) -> None:
         self._deaf = True
-        self._raw.abort(error)
+        super().abort(error)
 
     # The sink of the connection below
 
-    def data_received(self, data: memoryview) -> None:
+    def _take(self, data: memoryview) -> int:
         """Push the payload on, answer pings. Raises `RemoteProtocolError`."""
         closed_before = self._framing.close_code is not None
         try:
-            self._answer(self._framing.receive(data, self._push))
+            taken = self._framing.receive(data, self._push, self._useless)
         except RemoteProtocolError:
-            self._raw.send(self._framing.failure_notice())
+            self._raw.send(self._framing.answer())
             raise
+        self._answer(self._framing.answer())
         if self._framing.close_code is not None and not closed_before:
             self._peer_closed()
+        return taken
+
+    def _useless(self, what: str, cost: float) -> None:
+        if not self._deaf:
+            self._sink.useless(what, cost)
 
     def _push(self, data: memoryview) -> None:
         if not self._deaf:
             self._sink.data_received(data)
 
     def _answer(self, frames: Sequence[bytes]) -> None:
-        if self._held and self._framing.is_open:
+        if self._blocked and self._framing.is_open:
             self._late = frames or self._late
         elif frames:
             self._raw.send(frames)
@@ -120,22 +126,22 @@ class WsConnection(LayeredConnection):
         reason = self._framing.close_reason or f"WebSocket close code {code}"
         return ConnectionClosed(reason, by="remote", code=code)
 
-    def eof_received(self) -> None:
+    def _ended(self) -> None:
         self._peer_done.set()
         if self._framing.close_code is None and not self._deaf:
             self.abort(ConnectionClosed("it ended without a WebSocket Close frame", by="remote"))
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def _lost(self, error: Exception | None) -> None:
         self._deaf = True
         self._peer_done.set()
         self._sink.connection_lost(error)
 
     def pause_writing(self) -> None:
-        self._held = True
+        self._blocked = True
         self._sink.pause_writing()
 
     def resume_writing(self) -> None:
-        self._held = False
+        self._blocked = False
         if self._late and self._framing.is_open:
             self._raw.send(self._late)
         self._late = ()

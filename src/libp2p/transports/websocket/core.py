@@ -12,6 +12,7 @@ Rules:
   decided by the protocol object of the `websockets` library, which gets to see the control frames alone.
 - No extension is agreed, so no frame is compressed, and reserved bits are an error.
 - What one call sends is one frame, as far as it fits.
+- Control frames and small ones are counted: so many are taken in a turn of the loop; empty ones are of no use.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ try:
 except ImportError:  # no compiled code for this platform
     from websockets.utils import apply_mask
 
+from ...connection import SMALL, TURN
 from ...errors import RemoteProtocolError
 from ...io import Buffer
 
@@ -35,6 +37,8 @@ afresh each time.
 """
 
 _MAX_CONTROL = 125  # "All control frames MUST have a payload length of 125 bytes or less"
+_CONTROL = 8  # small frames that take as long as one that the library has to look at
+_TINY = 12  # bytes that no message of a secure channel is below; its length may come in a frame of its own
 
 
 class Framing:
@@ -48,6 +52,7 @@ class Framing:
         self._left = 0  # bytes to come of the payload
         self._key = b""  # the masking key, turned so that it begins with what the next byte is masked by
         self._within_message = False
+        self._was_control = False  # the frame whose head was read last
 
     @property
     def is_open(self) -> bool:
@@ -75,30 +80,47 @@ class Framing:
     def close(self) -> list[bytes]:
         """Begin the closing handshake; return the Close frame. Nothing can be sealed after it."""
         self._protocol.send_close(CloseCode.NORMAL_CLOSURE)
-        return self._answer()
+        return self.answer()
 
-    def receive(self, data: memoryview, push: Callable[[memoryview], None]) -> list[bytes]:
-        """Give the payload in `data` to `push`, in order; return what must be sent in answer to control frames.
+    def receive(
+        self,
+        data: memoryview,
+        push: Callable[[memoryview], None],
+        useless: Callable[[str, float], None] = lambda _what, _cost: None,
+    ) -> int:
+        """Give the payload in `data` to `push`, in order; how many bytes fit in one turn of the loop. `useless` is told
+        of what is of no use; `answer` has what must be sent in answer to control frames.
 
-        Raises `RemoteProtocolError`; `failure_notice` then has the Close frame that tells the peer. Behind the peer's
-        Close frame nothing is looked at ("a peer discards any further data received").
+        Raises `RemoteProtocolError`; `answer` then has the Close frame that tells the peer. Behind the peer's Close
+        frame nothing is looked at ("a peer discards any further data received").
         """
-        position, end = 0, len(data)
-        while position < end and self._protocol.close_rcvd is None:
+        position, end, left = 0, len(data), TURN
+        while position < end and left > 0:
+            if self._protocol.close_rcvd is not None:
+                return end
             if not self._left:
                 position += self._read_head(data[position:])
+                if not self._head:
+                    left -= self._weigh(useless)
                 continue
             piece = data[position : position + self._left]
             position += len(piece)
             self._left -= len(piece)
             push(self._unmask(piece) if self._masked else piece)
-        return self._answer()
+        return position
 
-    def failure_notice(self) -> list[bytes]:
-        """The Close frame for a peer that broke the protocol."""
-        return self._answer()
+    def _weigh(self, useless: Callable[[str, float], None]) -> int:
+        """What the frame that has just begun takes of a turn."""
+        if self._was_control:
+            useless("a WebSocket control frame", 1.0)
+            return _CONTROL
+        if self._left >= SMALL:
+            return 0
+        if self._left < _TINY:
+            useless("a WebSocket frame of a few bytes", 0.125 if self._left else 1.0)
+        return 1
 
-    def _answer(self) -> list[bytes]:
+    def answer(self) -> list[bytes]:
         """The last of what the protocol object wants to send. Of several Pong frames that is enough: "the endpoint MAY
         elect to send a Pong frame for only the most recently processed Ping frame"; a Close frame is always the last.
         """
@@ -121,7 +143,8 @@ class Framing:
             head += piece
             taken += len(piece)
         self._head = bytearray()
-        if head[0] & 0x08:
+        self._was_control = bool(head[0] & 0x08)
+        if self._was_control:
             self._control(bytes(head))
         else:
             self._begin(head)

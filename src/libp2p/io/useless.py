@@ -1,14 +1,14 @@
 """Frames that are of no use: allowed now and then, but not as a way to keep a host busy. Pure: `now` is in seconds.
 
 Honest peers send some: streams that both sides end at once, data that crosses a reset, pings, a window opened bit by
-bit.
-What each kind costs is up to the session. A peer that has used up what it may send is told goodbye.
+bit. Every layer of a connection draws on the same allowance, its muxer's. What each kind costs is up to the layer. A
+peer that has used up what it may send is told goodbye.
 """
 
 from __future__ import annotations
 
 from ..errors import RemoteProtocolError
-from ..io import TokenBucket
+from .rate import TokenBucket
 
 
 class UselessFrames(RemoteProtocolError):
