@@ -27,6 +27,8 @@ func main() {
 	switch {
 	case len(os.Args) > 1 && os.Args[1] == "relay":
 		run = func() error { return runRelay(os.Args[2:]) }
+	case len(os.Args) > 2 && os.Args[1] == "pubsub":
+		run = func() error { return runPubSubNode(os.Args[2:]) }
 	case len(os.Args) > 1 && os.Args[1] == "bench":
 		run = func() error { return runBench(os.Args[2:]) }
 	case os.Getenv("IS_DIALER") == "true":

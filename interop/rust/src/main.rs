@@ -4,6 +4,7 @@ mod checks;
 mod kad;
 mod node;
 mod pubsub;
+mod pubsubnode;
 mod redis;
 mod serve;
 mod streams;
@@ -38,6 +39,7 @@ async fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let ended = match arguments.split_first() {
         Some((part, rest)) if part == "kad" => kad::serve(rest).await,
+        Some((part, [options])) if part == "pubsub" => pubsubnode::run(options).await,
         Some((part, _)) => Err(format!("what is {part:?}?").into()),
         None if env("IS_DIALER") == "true" => dial().await,
         None => listen().await,

@@ -1,7 +1,7 @@
 """Connects to peers that others have offered when they pruned us, and to direct peers.
 
 Rules: so many at a time, so many in wait. A signed record must be of the peer that it is offered for; an offer without
-one is worth an attempt where we know addresses of the peer ourselves.
+one is worth an attempt where we know addresses of the peer ourselves. Who is far away leads us to no address near us.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from ...connection.service import ServiceHost
 from ...errors import InvalidPeerId, InvalidRecord, Libp2pError
 from ...identity import PeerId
+from ...multiaddr import Reach, reach_of_remote
 from ...peerstore import TEMP_ADDR_TTL
 from .config import GossipSubConfig
 from .wire import PxPeer
@@ -34,14 +35,18 @@ class Connector:
         self._waiting: deque[PeerId] = deque()
         self._running = 0
 
-    def offered(self, px: PxPeer) -> None:
-        """Connect to a peer that another one has offered, if that makes sense."""
+    def offered(self, px: PxPeer, by: PeerId) -> None:
+        """Connect to a peer that another one, which is connected to us, has offered, if that makes sense."""
         try:
             peer = PeerId.from_bytes(px.peer)
             if peer == self._host.id or self._host.connections_to(peer):
                 return
             if px.record is not None:
-                self._host.peerstore.consume_peer_record(px.record, TEMP_ADDR_TTL, expected_peer=peer)
+                told = max(
+                    (reach_of_remote(connection.remote_addr) for connection in self._host.connections_to(by)),
+                    default=Reach.PUBLIC,
+                )
+                self._host.peerstore.consume_peer_record(px.record, TEMP_ADDR_TTL, told=told, expected_peer=peer)
         except (InvalidPeerId, InvalidRecord) as error:
             logger.debug("an offered peer is not taken: %s", error)
             return

@@ -32,6 +32,7 @@ from ...identity import PeerId
 from ...multiaddr.net import ip_of
 from ...routing import Discovery
 from ...swarm.events import ConnectionOpened
+from .audience import Audience
 from .authoring import Author
 from .config import GossipSubConfig
 from .connector import Connector
@@ -50,7 +51,6 @@ from .memberships import Memberships
 from .message import Message
 from .partial import PartialMessages
 from .peers import Version
-from .reach import Reach
 from .router import Router
 from .score import explain
 from .score.score import ip_keys
@@ -100,7 +100,7 @@ class PubSub(Service):
         """Partial messages, where the settings offer them."""
         self._discovery = self._discover_by(discovery) if discovery is not None else None
         self._memberships = Memberships(self._left)
-        self._reach = Reach(self.router.state)
+        self._audience = Audience(self.router.state)
         self._blocked: set[PeerId] = set()
         self._author = Author(host, config, self._validation, first_seqno=wall_clock())
         self._ended = False
@@ -165,7 +165,7 @@ class PubSub(Service):
 
     async def wait_for_peers(self, topic: str | None, n: int = 1) -> list[PeerId]:
         """Wait until `n` peers would get what we publish in the topic (None: speak pubsub at all); who they are."""
-        return await self._reach.wait(topic, n)
+        return await self._audience.wait(topic, n)
 
     def add_validator(self, topic: str, validator: Validator) -> Callable[[], None]:
         """Let `validator` judge the topic's messages; the function that ends this. See `validation`."""
@@ -192,7 +192,7 @@ class PubSub(Service):
 
     def peers(self, topic: str | None = None) -> list[PeerId]:
         """The peers that we can send to; with a topic, those of them that are in it."""
-        return self._reach.peers(topic)
+        return self._audience.peers(topic)
 
     def topics_of(self, peer: PeerId) -> list[str]:
         """The topics that a peer has told us that it is in."""
@@ -225,7 +225,7 @@ class PubSub(Service):
     async def stop(self) -> None:
         self._ended = True
         self._memberships.end()
-        self._reach.end()
+        self._audience.end()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.config.goodbye_timeout):
                 await self._links.close()
@@ -267,7 +267,7 @@ class PubSub(Service):
         self.host.events.emit(PubSubPeerReady(peer, protocol))
         for topic in list(self.router.state.peers[peer].topics):
             self._in_topic(peer, topic)
-        self._reach.wake()
+        self._audience.wake()
         self._sender.flush()
 
     def link_silent(self, peer: PeerId) -> None:
@@ -316,7 +316,7 @@ class PubSub(Service):
             self._sender.send(asker, wanted)
         self._sender.flush()
         for px in self.router.take_offers():
-            self._connector.offered(px)
+            self._connector.offered(px, peer)
 
     # Inside
 
@@ -331,7 +331,7 @@ class PubSub(Service):
         if topic not in self.router.state.joined:
             self.router.join(topic, self._now(), requests_partial=parts == "want", supports_partial=parts is not None)
             self._sender.flush()
-            self._reach.wake()
+            self._audience.wake()
             if self._discovery is not None:
                 self._discovery.entered(topic)
 
@@ -365,7 +365,7 @@ class PubSub(Service):
         if self.router.state.peers[peer].ready:
             for message in self.router.recent_for(peer, topic):
                 self._sender.send(peer, message)
-        self._reach.wake()
+        self._audience.wake()
 
     def _identified(self, peer: PeerId, protocols: Iterable[str]) -> None:
         if any(protocol in self.config.protocols for protocol in protocols):

@@ -17,6 +17,7 @@ from libp2p.protocols.pubsub import (
     PeerEnteredTopic,
     PubSub,
     PubSubConfig,
+    ScoreThresholds,
     SignaturePolicy,
     SlowSubscriber,
     TopicConfig,
@@ -302,6 +303,21 @@ async def test_two_connections_to_a_peer_are_one_peer(nodes: Nodes) -> None:
         await asyncio.sleep(3)
         assert not len(news)
         assert len(entered) >= 1
+
+
+@pytest.mark.parametrize("record", [True, False])
+async def test_who_is_offered_by_a_neighbour_is_connected_to(nodes: Nodes, record: bool) -> None:
+    """In a private network, too: a peer of the same network may lead us to its addresses."""
+    bootstrap = GossipSubConfig(d=0, d_low=0, d_high=0, d_score=0, d_out=0, peer_exchange=True)
+    taking = GossipSubConfig(thresholds=ScoreThresholds(accept_px=0))
+    async with nodes(bootstrap, taking, taking, identify=record) as (middle, alice, bob):
+        await middle.subscribe("news")
+        for node in (alice, bob):
+            await connect(node, middle)
+            await node.subscribe("news")
+            await asyncio.sleep(1)
+        await asyncio.sleep(1)
+        assert bool(alice.host.connections_to(bob.host.id)) is record  # without identify nobody has a record of them
 
 
 async def test_a_stream_that_is_reset_comes_back(nodes: Nodes) -> None:

@@ -9,7 +9,7 @@ from ...identity import PeerId
 from .state import RouterState
 
 
-class Reach:
+class Audience:
     """Looks at the router's tables; whoever changes them calls `wake`."""
 
     def __init__(self, state: RouterState) -> None:
