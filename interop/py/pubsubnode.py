@@ -6,10 +6,13 @@ import json
 import logging
 import os
 import sys
+from functools import partial
 from typing import Any
 
 import trio
 from libp2p.peer.peerinfo import info_from_p2p_addr
+from libp2p.pubsub import pubsub as theirs
+from libp2p.pubsub.floodsub import PROTOCOL_ID as FLOODSUB
 from libp2p.pubsub.gossipsub import (
     PROTOCOL_ID,
     PROTOCOL_ID_V11,
@@ -18,11 +21,16 @@ from libp2p.pubsub.gossipsub import (
     GossipSub,
 )
 from libp2p.pubsub.pubsub import Pubsub
+from libp2p.pubsub.rpc_queue import RpcQueue
 from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
-from peer import running_host
+from peer import MANY, running_host
 
 Line = dict[str, Any]
+
+# It drops what is beyond 32 RPCs in wait for a peer, and beyond some messages in wait for a reader.
+theirs.RpcQueue = partial(RpcQueue, max_size=MANY)
+theirs.SUBSCRIPTION_CHANNEL_SIZE = MANY
 
 NO_MESH = {"degree": 0, "degree_low": 0, "degree_high": 0}
 MESH = {"degree": 6, "degree_low": 5, "degree_high": 12}
@@ -37,8 +45,9 @@ def say(line: Line) -> None:
 class ScriptedNode:
     """Acts on commands."""
 
-    def __init__(self, pubsub: Pubsub, nursery: trio.Nursery) -> None:
+    def __init__(self, pubsub: Pubsub, router: GossipSub, nursery: trio.Nursery) -> None:
         self.pubsub = pubsub
+        self.router = router
         self.nursery = nursery
 
     async def act(self, command: Line) -> None:
@@ -48,7 +57,7 @@ class ScriptedNode:
         elif command["Do"] == "subscribe":
             self.nursery.start_soon(self.listen_to, topic, await self.pubsub.subscribe(topic))
         elif command["Do"] == "wait":
-            while len(self.pubsub.peer_topics.get(topic, ())) < command["Peers"]:
+            while self.reached(topic) < command["Peers"]:  # noqa: ASYNC110 - nothing tells of a change
                 await trio.sleep(0.005)
             say({"waited": topic})
         elif command["Do"] == "publish":
@@ -57,6 +66,12 @@ class ScriptedNode:
             say({"published": topic})
         else:
             raise ValueError(f"no command {command['Do']!r}")
+
+    def reached(self, topic: str) -> int:
+        """How many peers it would send a message to: those that speak gossipsub must be in its mesh."""
+        members = self.pubsub.peer_topics.get(topic, set())
+        mesh = self.router.mesh.get(topic, set())
+        return sum(peer in mesh or self.router.peer_protocol.get(peer) == FLOODSUB for peer in members)
 
     async def listen_to(self, topic: str, subscription: Any) -> None:
         own = self.pubsub.host.get_id()
@@ -70,7 +85,7 @@ async def main(options: Line) -> None:
     quic = {"enable_quic": True} if os.environ.get("TRANSPORT") == "quic-v1" else {}
     suffix = "udp/0/quic-v1" if quic else "tcp/0"
     router = GossipSub(
-        [PROTOCOL_ID_V13, PROTOCOL_ID_V12, PROTOCOL_ID_V11, PROTOCOL_ID],
+        [PROTOCOL_ID_V13, PROTOCOL_ID_V12, PROTOCOL_ID_V11, PROTOCOL_ID, FLOODSUB],
         **(NO_MESH if options.get("NoMesh") else MESH),
         heartbeat_interval=1,
         do_px=bool(options.get("PX")),
@@ -85,7 +100,7 @@ async def main(options: Line) -> None:
         ):
             await pubsub.wait_until_ready()
             say({"addr": str(host.get_addrs()[0])})
-            node = ScriptedNode(pubsub, nursery)
+            node = ScriptedNode(pubsub, router, nursery)
             while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
                 await node.act(json.loads(line))
             nursery.cancel_scope.cancel()

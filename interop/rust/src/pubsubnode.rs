@@ -65,7 +65,7 @@ pub async fn run(options: &str) -> Result<(), Failure> {
 
 fn config(options: &Value) -> Result<Config, Failure> {
     let mut builder = ConfigBuilder::default();
-    builder.support_floodsub().validate_messages();
+    builder.support_floodsub().validate_messages().heartbeat_initial_delay(Duration::from_millis(100));
     if options["NoMesh"] == true {
         builder.mesh_n(0).mesh_n_low(0).mesh_n_high(0).mesh_outbound_min(0).flood_publish(false);
     }
