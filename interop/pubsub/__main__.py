@@ -24,6 +24,9 @@ LACKS: dict[tuple[str, str], str] = {
     ("rust", "their-offers"): "rust-libp2p offers peers without records, and so without addresses",
     ("rust", "our-offers"): "it takes no signed records, and dials who is offered without addresses",
     ("js", "partial"): "js-libp2p has no gossipsub 1.3",
+    ("py", "their-gossip"): "no IHAVE came of it, in eight heartbeats",
+    ("py", "their-offers"): "no peer with an address came of it",
+    ("py", "our-offers"): "it did not connect to who was offered",
     ("py", "partial"): "the older Python has gossipsub 1.3, but not this extension",
 }
 """What an implementation cannot do: (implementation, check) -> why. Listed, and not asked of it."""

@@ -8,7 +8,8 @@ Spec: the partial messages extension of gossipsub 1.3 (libp2p/specs pull request
 
 Rules:
 - What parts are, and what is said of them (`parts`), is the application's: here they only travel.
-- They go to peers that said they want them, or can send them; they are no messages: no ids, no validators, no gossip.
+- Parts go to peers that said they want them, word of them to all who have the extension, in the topic or not: so who
+  only publishes learns what others lack. They are no messages: no ids, no validators, no gossip.
 - A peer that asked for parts gets no whole messages from us; who sends us parts gets no IDONTWANT.
 - Partial messages can be lost, as messages can: where too much waits for a peer they are dropped.
 """
@@ -58,14 +59,23 @@ class PartialMessages:
         """The peers of a topic that we can exchange parts with: one of us wants them, the other can send them."""
         return [peer for peer in self._router.state.topics.get(topic, ()) if self._exchanges(peer, topic)]
 
+    def wants(self, peer: PeerId, topic: str) -> bool:
+        """Whether a peer wants parts of a topic, in which we need not be ourselves."""
+        known = self._router.state.peers.get(peer)
+        entry = known.topics.get(topic) if known is not None and self._speaks(peer) else None
+        return entry is not None and entry.requests_partial
+
     def send(
         self, peer: PeerId, topic: str, group: bytes, *, message: bytes | None = None, parts: bytes | None = None
     ) -> bool:
-        """Send a part, or word of which parts we have and want, to one of `peers`; whether it waits in its queue.
+        """Send a part, or word of which parts we have and want, to one of `peers`; whether it waits in its queue. We
+        need not be in the topic to send parts to who `wants` them, nor does a peer to be told of parts.
 
         Raises `InvalidInput` for another peer, and `MessageTooLarge`.
         """
-        if not self._exchanges(peer, topic):
+        if not self._exchanges(peer, topic) and not (
+            self._speaks(peer) and (message is None or self.wants(peer, topic))
+        ):
             raise InvalidInput(f"no parts of {topic!r} are exchanged with {peer}")
         encoded = frame(encode_rpc(Rpc(partial=Partial(topic, group, message, parts))))
         if len(encoded) > self._max_size:
@@ -76,16 +86,21 @@ class PartialMessages:
     def received(self, peer: PeerId, partial: Partial) -> None:
         """A peer said this: what the service calls."""
         callback = self._callbacks.get(partial.topic)
-        if callback is None or not self._exchanges(peer, partial.topic):
+        if callback is None or not self._speaks(peer):
             return
         try:
             callback(peer, partial)
         except Exception:
             logger.exception("a callback for partial messages of %r failed", partial.topic)
 
+    def _speaks(self, peer: PeerId) -> bool:
+        """Whether both of us have the extension."""
+        known = self._router.state.peers.get(peer)
+        return known is not None and self._router.config.partial_messages and known.has_partial()
+
     def _exchanges(self, peer: PeerId, topic: str) -> bool:
         known, ours = self._router.state.peers.get(peer), self._router.state.joined.get(topic)
-        if known is None or ours is None or not (self._router.config.partial_messages and known.has_partial()):
+        if known is None or ours is None or not self._speaks(peer):
             return False
         theirs = known.topics.get(topic)
         return theirs is not None and (
