@@ -16,7 +16,7 @@ export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
 # Where the tests run beside the Python that .venv has, but for those that need real sockets.
 OTHER_PYTHONS := 3.11 3.12 3.13
 
-.PHONY: help demo test test-all lint bench sim sim-cost interop interop-dht interop-mdns interop-relay hostile protos clean
+.PHONY: help demo test test-all lint bench sim sim-cost interop interop-all interop-dht interop-mdns interop-pubsub interop-relay hostile protos clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -65,6 +65,11 @@ interop-dht: $(VENV)/.dev ## Share a DHT with other implementations (DHT_ARGS="-
 
 interop-mdns: $(VENV)/.dev ## Find, and be found by, other implementations by mDNS, in network namespaces (needs root)
 	@$(BIN)/python -m interop.mdns
+
+interop-pubsub: $(VENV)/.dev ## Be in one pubsub network with other implementations (PEER=go TRANSPORT=tcp CHECK=idontwant)
+	@$(BIN)/python -m interop.pubsub
+
+interop-all: interop interop-dht interop-pubsub interop-relay ## All of these, over all transports
 
 interop-relay: $(VENV)/.dev ## Reach peers through relays, with go-libp2p in each part
 	@$(BIN)/python -m interop.relay
