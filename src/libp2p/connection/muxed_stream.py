@@ -50,6 +50,12 @@ class MuxedStream(Stream):
 
     async def write(self, *parts: Buffer) -> None:
         view = memoryview(parts[0] if len(parts) == 1 and type(parts[0]) is bytes else joined(parts))
+        if not self._writing and self._write_error is None:
+            sent = self._muxed.try_send(self, view)
+            self.bytes_written += sent
+            if sent == len(view):
+                return
+            view = view[sent:]
         if self._writing:
             await self._turn_to_write()
         self._writing = True

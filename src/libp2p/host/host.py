@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Self, TypeVar
 from weakref import WeakSet
 
-from .. import multistream
 from ..connection import (
     Connection,
     DialOptions,
-    Handler,
-    Match,
     Muxer,
     SecurityProtocol,
     Service,
     Stream,
-    StreamErrorCode,
     Target,
     Transport,
     TransportContext,
-    WhenFull,
 )
-from ..connection.negotiation import incoming_of
-from ..errors import InvalidInput, Libp2pError, LimitExceeded, LocalProtocolError, ProtocolNotSupported
+from ..errors import InvalidInput, LocalProtocolError
 from ..events import EventBus
 from ..identity import PeerId, PrivateKey
-from ..io import Buffer, HostMemory, TaskSupervisor, all_of, time_limit
+from ..io import Buffer, HostMemory, TaskSupervisor, all_of
 from ..multiaddr import Multiaddr, Resolver, is_relayed
 from ..muxers.yamux import Yamux
 from ..peerstore import MemoryPeerStore, PeerStore
@@ -42,7 +35,6 @@ from ..security.pnet import PrivateNetwork
 from ..security.tls import Tls
 from ..swarm import Gater, HostLimits, StreamEnded, StreamStarted, Swarm
 from ..swarm.events import ListenAddrAdded, ListenAddrRemoved
-from ..swarm.limits.streams import StreamGrant
 from ..transports.interfaces import Interfaces
 from ..transports.memory import MemoryTransport
 from ..transports.quic import Quic
@@ -52,23 +44,20 @@ from ..transports.websocket import WebSocket
 from ..upgrader import Upgrader
 from .addrs import AddrSource, OwnAddrs
 from .config import HostConfig
-from .events import ProtocolsChanged
-from .handlers import HandlerTable, Served, ids_and_handler
 from .identify import Identify
 from .keeping import Kept, RedialBackoff
 from .opening import Opening
 from .ping import PingService
 from .requests import Call, Requests, Responder
 from .routing import Routers
+from .serving import Serving
 from .targets import check_addrs, check_key, check_peer, whom
 from .traffic import Traffic, TrafficTable
-
-logger = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Responder)
 
 
-class Host:
+class Host(Serving):
     """A libp2p node. An async context manager: it listens when entered; everything it started is gone at the end.
     Where a block does not fit, such as in a notebook, `start` and `close` do the same.
 
@@ -111,11 +100,9 @@ class Host:
         self.config = config or HostConfig()
         self.peerstore = peerstore if peerstore is not None else MemoryPeerStore()
         self.events = EventBus()
-        self._handlers = HandlerTable()
-        self._tasks = TaskSupervisor(f"host {self.id}")
-        self._serving = TaskSupervisor(f"host {self.id}")
+        super().__init__(name := f"host {self.id}", self.config.negotiation_timeout)
+        self._tasks = TaskSupervisor(name)
         self._started = False
-        self._draining = False
         self._kept: WeakSet[Kept] = WeakSet()
         memory = HostMemory(self.config.memory)
         upgrader = Upgrader(
@@ -258,81 +245,7 @@ class Host:
         """
         return self._traffic.with_open(self.connections)
 
-    # Serving
-
-    @property
-    def protocols(self) -> list[str]:
-        """The protocol ids that the host serves."""
-        return self._handlers.protocols
-
-    @overload
-    def handle(
-        self,
-        *protocols: str,
-        match: Match | None = None,
-        cancel_on_reset: bool = True,
-        max_streams_per_peer: int | None = None,
-        when_full: WhenFull = "refuse",
-    ) -> Callable[[Handler], Handler]: ...
-
-    @overload
-    def handle(
-        self,
-        protocol: str,
-        handler: Handler,
-        /,
-        *,
-        cancel_on_reset: bool = True,
-        max_streams_per_peer: int | None = None,
-        when_full: WhenFull = "refuse",
-    ) -> Handler: ...
-
-    def handle(
-        self,
-        *protocols: str | Handler,
-        match: Match | None = None,
-        cancel_on_reset: bool = True,
-        max_streams_per_peer: int | None = None,
-        when_full: WhenFull = "refuse",
-    ) -> Callable[[Handler], Handler] | Handler:
-        """Serve `protocols`, and what `match` accepts, with the function that this decorates:
-
-            @host.handle("/echo/1.0.0", "/echo/0.9.0")
-            async def echo(stream): ...
-
-        or with the one that is given: `host.handle("/echo/1.0.0", echo)`. The stream's `protocol` says which was agreed
-        on. The stream is closed when the handler returns (unless a raw connection has taken it over: `OverStream`) and
-        reset when it raises; what is the program's mistake is logged. A handler whose stream the peer resets is
-        cancelled, unless `cancel_on_reset` is False. (Over QUIC a reset without a code, by a peer that has ended its
-        own direction, can't be told from its closing: it cancels nothing, and writing raises it.)
-
-        Of one peer at most `max_streams_per_peer` are served at a time; one more waits until another has ended, or is
-        refused, as `when_full` says.
-
-        Raises `ValueError` for a protocol that is served already, and `TypeError` for what is no protocol id or no
-        `async def` function.
-        """
-
-        def add(handler: Handler) -> Handler:
-            served = Served(
-                handler,
-                cancel_on_reset=cancel_on_reset,
-                max_streams_per_peer=max_streams_per_peer,
-                when_full=when_full,
-            )
-            self._handlers.add(ids, match, served)
-            self.events.emit(ProtocolsChanged(tuple(self.protocols)))
-            return handler
-
-        ids, given = ids_and_handler(protocols)
-        return add if given is None else add(given)
-
-    def remove_handler(self, *protocols: str, handler: Handler | None = None) -> None:
-        """Stop serving `protocols`; streams that are open go on. Raises `KeyError` for one that is not served. With a
-        `handler` those are passed over that it does not serve (any more).
-        """
-        self._handlers.remove(protocols, handler)
-        self.events.emit(ProtocolsChanged(tuple(self.protocols)))
+    # Background work
 
     def spawn(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any] | None:
         """Run `work` in the background until the host closes; None where it is closed already."""
@@ -474,56 +387,6 @@ class Host:
         """Where a relay listens for the host is another matter than where it listens itself."""
         relayed = [addr for addr in self.swarm.listen_addrs if is_relayed(addr)]
         self.own_addrs.set(AddrSource.RELAYED, relayed, by="listeners")
-
-    def _stream_opened(self, stream: Stream) -> None:
-        if self._draining:
-            stream.reset(StreamErrorCode.SHUTDOWN)
-            return
-        try:
-            grant = self.limits.streams.admit(stream)
-        except LimitExceeded:
-            stream.reset(StreamErrorCode.RESOURCE_LIMIT_EXCEEDED)
-            return
-        task = self._serving.spawn(self._serve(stream, grant), name=f"stream {stream.id}")
-        if task is None:
-            grant.release()
-        else:
-            task.add_done_callback(lambda _: grant.release())
-
-    async def _serve(self, stream: Stream, grant: StreamGrant) -> None:
-        """Agree on the protocol of a stream that a peer opened, and run the handler for it."""
-        try:
-            async with time_limit("protocol negotiation", self.config.negotiation_timeout):
-                stream.protocol = await multistream.handle(
-                    incoming_of(stream), stream.write, self._supports, listed=lambda: self.protocols
-                )
-            served = self._handlers.find(stream.protocol)
-            if served is None:
-                raise ProtocolNotSupported([stream.protocol])
-            grant.agreed(stream.protocol)
-        except LimitExceeded:
-            stream.reset(StreamErrorCode.RESOURCE_LIMIT_EXCEEDED)
-            return
-        except multistream.Refused as error:
-            logger.debug("%r: %s", stream, error)
-            await stream.close()  # a reset could overtake our answer
-            return
-        except Libp2pError as error:
-            logger.debug("%r: no protocol agreed: %s", stream, error)
-            stream.reset(StreamErrorCode.PROTOCOL_NEGOTIATION_FAILED)
-            return
-        except asyncio.CancelledError:
-            stream.reset(StreamErrorCode.SHUTDOWN)
-            raise
-        except Exception:
-            logger.exception("%r: a match function failed", stream)
-            stream.reset()
-            return
-        self.events.emit(StreamStarted(stream))
-        await served.run(stream)
-
-    def _supports(self, protocol: str) -> bool:
-        return self._handlers.find(protocol) is not None
 
 
 def _default_transports(private_network: PrivateNetwork | None) -> Sequence[Transport]:

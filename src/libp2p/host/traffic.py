@@ -23,16 +23,12 @@ class Traffic:
     bytes_read: int = 0
     bytes_written: int = 0
 
-    def with_stream(self, stream: Stream) -> Traffic:
-        """And those of `stream`."""
-        return Traffic(self.bytes_read + stream.bytes_read, self.bytes_written + stream.bytes_written)
-
 
 class TrafficTable:
     """What the streams that have ended have carried."""
 
     def __init__(self) -> None:
-        self._ended: dict[str, Traffic] = {}
+        self._ended: dict[str, _Sum] = {}
 
     def stream_ended(self, stream: Stream) -> None:
         """Add the figures of a stream that is over."""
@@ -40,15 +36,22 @@ class TrafficTable:
 
     def with_open(self, connections: Iterable[Connection]) -> Mapping[str, Traffic]:
         """The sums, with the streams that are open now."""
-        sums = dict(self._ended)
+        sums = {name: list(sum_) for name, sum_ in self._ended.items()}
         for connection in connections:
             for stream in connection.streams:
                 _add(sums, stream)
-        return sums
+        return {name: Traffic(*sum_) for name, sum_ in sums.items()}
 
 
-def _add(sums: dict[str, Traffic], stream: Stream) -> None:
+_Sum = list[int]  # bytes read, bytes written
+
+
+def _add(sums: dict[str, _Sum], stream: Stream) -> None:
     name = stream.protocol
-    if name not in sums and len(sums) >= MAX_PROTOCOLS:
-        name = ""
-    sums[name] = sums.get(name, Traffic()).with_stream(stream)
+    sum_ = sums.get(name)
+    if sum_ is None:
+        if len(sums) >= MAX_PROTOCOLS:
+            name = ""
+        sum_ = sums.setdefault(name, [0, 0])
+    sum_[0] += stream.bytes_read
+    sum_[1] += stream.bytes_written

@@ -3,7 +3,7 @@
 from .buffer import DEFAULT_READ_LIMIT, ReceiveBuffer
 from .delimited import read_protobuf, write_protobuf
 from .gate import WriteGate
-from .limits import time_limit
+from .limits import time_limit, within
 from .memory import HostMemory, MemoryAccount, MemoryConfig
 from .rate import TokenBucket
 from .stream import Buffer, ByteStream, Sink, check_buffers, joined
@@ -29,5 +29,6 @@ __all__ = [
     "joined",
     "read_protobuf",
     "time_limit",
+    "within",
     "write_protobuf",
 ]

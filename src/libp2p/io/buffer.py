@@ -10,59 +10,48 @@ Rules:
 - Once nothing more will come nothing is reported, and the owner's method is let go, so that the two form no cycle. An
   owner who needs to know hears of what is left (`to_the_end`), all of it, when it was read.
 - Where there is a `MemoryAccount` it counts what is buffered and not asked for, but for the bytes that the growth of
-  the window has paid for already (`prepay`); both are given back when they are read, dropped or forgotten.
+  the window has paid for already (`prepay`); both are given back when they are read, dropped or forgotten. What comes
+  to a task that waits for it is counted when the task has left it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections import deque
 from collections.abc import Awaitable, Callable
 
 from ..errors import BusyResource, IncompleteRead, MessageTooLarge, copy_of
+from .chunks import Chunks
 from .memory import MemoryAccount
 
 DEFAULT_READ_LIMIT = 64 * 1024 * 1024
 """Bytes that a read to the end of the stream collects before it gives up with `MessageTooLarge`."""
 
-_SMALL = 4096
-"""Pieces below this many bytes are gathered in one chunk instead of being kept as an object each."""
-
-_GATHERED = 64 * 1024
-"""Bytes that one such chunk gathers."""
-
-
 _REPORTED = 8 * 1024
 """Bytes that are worth a report of their own."""
-
-_HANDY = 16 * 1024
-"""Bytes that are worth a read of their own."""
 
 _SLACK = 4 * 1024
 """Bytes that an account may count for a stream although they were read: giving back less is not worth the call."""
 
 
-class ReceiveBuffer:
+class ReceiveBuffer(Chunks):
     """Bytes received and not yet read. One task may read at a time; another gets `BusyResource`."""
 
     __slots__ = (
         "_account",
         "_behind",
-        "_chunks",
         "_credited",
         "_end_told",
         "_eof",
         "_error",
         "_guard",
-        "_offset",
         "_on_consumed",
         "_paid",
         "_prepaid",
-        "_size",
         "_to_the_end",
         "_unreported",
         "_waiter",
+        "ended",
         "on_arrival",
         "received",
     )
@@ -74,13 +63,13 @@ class ReceiveBuffer:
         to_the_end: bool = False,
         account: MemoryAccount | None = None,
     ) -> None:
-        self._chunks: deque[bytes | bytearray] = deque()
-        self._offset = 0  # bytes of the first chunk that were read already
-        self._size = 0
+        super().__init__()
         self._credited = 0  # bytes at the front that were counted as consumed before they were taken
         self._unreported = 0  # bytes consumed that on_consumed was not told of yet
         self._eof = False
         self._error: Exception | None = None
+        self.ended = False
+        """Whether nothing more will arrive, by its end or an error."""
         self._end_told = False  # whether a reader has heard of the end
         self._behind: Exception | None = None  # what reads raise once one has
         self._waiter: asyncio.Future[None] | None = None
@@ -96,9 +85,6 @@ class ReceiveBuffer:
         self._prepaid = free  # bytes that the growth of the window has paid for
         self._paid = free  # bytes that the account counts, with those prepaid
 
-    def __len__(self) -> int:
-        return self._size
-
     @property
     def available(self) -> int:
         """Bytes that can be read without waiting."""
@@ -108,11 +94,6 @@ class ReceiveBuffer:
     def at_eof(self) -> bool:
         """Whether the sender has ended the stream and everything was read."""
         return self._eof and not self._size
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will arrive, by its end or an error."""
-        return self._eof or self._error is not None
 
     @property
     def error(self) -> Exception | None:
@@ -134,24 +115,23 @@ class ReceiveBuffer:
         length = len(data)
         if not length:
             return
-        if length >= _SMALL:
-            self._chunks.append(bytes(data))
-        elif self._chunks and type(tail := self._chunks[-1]) is bytearray and len(tail) < _GATHERED:
-            tail += data
-        else:
-            self._chunks.append(bytearray(data))
-        self._size += length
+        self._append(data, length)
         self.received += length
-        self._wake()
+        if (waiter := self._waiter) is not None and not waiter.done():
+            waiter.set_result(None)  # it pays for what it leaves
+            return
+        if waiter is None and self.on_arrival is not None:
+            self.on_arrival()
         if self._size - self._credited > self._paid:
             self._pay()  # last: what has to be given up may be just this
 
     def feed_eof(self) -> None:
         """Nothing more will come; reads return what is left, then b""."""
-        self._eof = True
+        self._eof = self.ended = True
         self._release()
         self._wake()
-        self._pay_back()
+        if self._paid:
+            self._pay_back()
 
     def set_error(self, error: Exception, *, instead_of_end: bool = False, behind_end: bool = False) -> None:
         """Nothing more will come; reads return what is left, then raise `error`. The first end or error counts, but
@@ -161,10 +141,12 @@ class ReceiveBuffer:
             self._behind = error
         elif not self.ended or ((instead_of_end or behind_end) and self._eof):
             self._eof = False
+            self.ended = True
             self._error = error
             self._release()
             self._wake()
-            self._pay_back()
+            if self._paid:
+                self._pay_back()
 
     def discard(self) -> int:
         """Drop what is buffered; return how many bytes of it the sender had not been credited for."""
@@ -177,6 +159,7 @@ class ReceiveBuffer:
     def drop(self, error: Exception) -> None:
         """Drop what is buffered; reads raise `error` from now on, however the stream had ended."""
         self._eof = False
+        self.ended = True
         self._error = error
         self.discard()
         self._release()
@@ -284,16 +267,6 @@ class ReceiveBuffer:
         self._check_free()
         await self._fill(n)
 
-    def peek(self, n: int) -> bytes:
-        """The first `n` bytes, which stay, or as many as there are. Never waits."""
-        head = b""
-        for chunk in self._chunks:
-            start = 0 if head else self._offset
-            head += chunk[start : start + n - len(head)]
-            if len(head) == n:
-                break
-        return head
-
     def skip(self, expected: bytes) -> bool:
         """Take `expected` where the bytes that have arrived begin with it; whether they do. Never waits."""
         length = len(expected)
@@ -339,6 +312,10 @@ class ReceiveBuffer:
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
+            except BaseException:
+                if self._size - self._credited > self._paid:
+                    self._pay()
+                raise
             finally:
                 self._waiter = None
 
@@ -356,7 +333,7 @@ class ReceiveBuffer:
             self._report(fresh)
 
     def _report(self, consumed: int) -> None:
-        if self._paid > self._prepaid:
+        if self._paid > (self._prepaid if self.ended else self._prepaid + _SLACK):
             self._pay_back()
         self._unreported += consumed
         if self._on_consumed is None:
@@ -399,14 +376,6 @@ class ReceiveBuffer:
         if self._account is not None and self._paid:
             self._account.forsake(self._paid)
 
-    def _gathered(self) -> bytes | bytearray:
-        """The whole content as one chunk, which then is the only one."""
-        if not self._size:
-            return b""
-        if len(self._chunks) > 1 or self._offset:
-            self._chunks.append(bytearray(self._peel(self._size)))
-        return self._chunks[0]
-
     def _take(self, n: int) -> bytes:
         """Remove and return the first `n` bytes, which must be there."""
         if not n:
@@ -418,36 +387,6 @@ class ReceiveBuffer:
         else:
             fresh, self._credited = n - self._credited, 0
             self._report(fresh)
+        if self._size - self._credited > self._paid:
+            self._pay()
         return taken
-
-    def _handy(self) -> int:
-        """How many bytes are best returned in one piece: the first chunk, with those behind it while they are small.
-        (Joining large chunks costs a copy, and memory beyond 128 KiB is slow to get.)
-        """
-        size = -self._offset
-        for chunk in self._chunks:
-            size += len(chunk)
-            if size >= _HANDY:
-                break
-        return size
-
-    def _peel(self, n: int) -> bytes:
-        """Cut the first `n` bytes off the chunks."""
-        chunks = self._chunks
-        if not self._offset and len(chunks[0]) == n:
-            return bytes(chunks.popleft())  # which copies no `bytes`
-        pieces: list[bytes | bytearray | memoryview] = []
-        while n:
-            head = chunks[0]
-            available = len(head) - self._offset
-            if available > n:
-                pieces.append(memoryview(head)[self._offset : self._offset + n])
-                self._offset += n
-                break
-            pieces.append(memoryview(head)[self._offset :] if self._offset else head)
-            chunks.popleft()
-            self._offset = 0
-            n -= available
-        if len(pieces) == 1:
-            return bytes(pieces[0])
-        return b"".join(pieces)

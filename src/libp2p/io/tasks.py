@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -23,15 +24,23 @@ class TaskSupervisor:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def spawn(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any] | None:
-        """Start `work` as a task; None where the supervisor is closed already (`work` then never runs)."""
+    def spawn(
+        self, work: Coroutine[Any, Any, Any], *, name: str, at_end: Callable[[], None] | None = None
+    ) -> asyncio.Task[Any] | None:
+        """Start `work` as a task; None where the supervisor is closed already (`work` then never runs). `at_end` is
+        called when the task has ended, also where it was cancelled before its first step.
+        """
         if self._closed:
             work.close()
             return None
         task = asyncio.get_running_loop().create_task(work, name=f"{self._name}: {name}")
         self._tasks[task] = False
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._done if at_end is None else partial(self._done_with, at_end))
         return task
+
+    def _done_with(self, at_end: Callable[[], None], task: asyncio.Task[Any]) -> None:
+        self._done(task)
+        at_end()
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         del self._tasks[task]

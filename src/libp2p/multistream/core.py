@@ -131,6 +131,27 @@ def _decode_text(line: bytes) -> str:
         raise RemoteProtocolError(f"a multistream message that is not UTF-8: {shown(line)}") from error
 
 
+OFFER_SIZE = len(HEADER_MESSAGE) + 128
+"""Bytes of the longest offer that `parse_offer` knows: the length of its proposal has one byte."""
+
+
+def parse_offer(head: bytes) -> tuple[str, bytes] | None:
+    """The header and a proposal, where `head` begins with both: the protocol, and their bytes. None for anything else:
+    a message at a time, `MessageParser` says what is there.
+    """
+    start = len(HEADER_MESSAGE) + 1
+    if not head.startswith(HEADER_MESSAGE) or len(head) < start:
+        return None
+    stop = start + head[start - 1]
+    line = head[start:stop]
+    if len(head) < stop or not _is_line(line):
+        return None
+    try:
+        return line[:-1].decode(), head[:stop]
+    except UnicodeDecodeError:
+        return None
+
+
 def unexpected(text: str, expected: str) -> RemoteProtocolError:
     """The error for a message other than the one that had to come."""
     return RemoteProtocolError(f"multistream: expected {expected!r}, received {shown(text.encode())}")

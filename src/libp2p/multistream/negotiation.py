@@ -33,10 +33,12 @@ from .core import (
     LIST,
     NOT_AVAILABLE,
     NOT_AVAILABLE_MESSAGE,
+    OFFER_SIZE,
     PROTOCOL_ID,
     MessageParser,
     encode_list,
     encode_message,
+    parse_offer,
     unexpected,
 )
 
@@ -101,7 +103,7 @@ class Offer:
         """What the caller sends: the header and the proposal."""
         self._reader = reader
         self._peer = peer
-        self._parser = MessageParser()
+        self._parser: MessageParser | None = None
         self._awaited = [PROTOCOL_ID, protocol]
         self._failure: Libp2pError | None = None
 
@@ -112,12 +114,13 @@ class Offer:
         if self._failure is not None:
             raise copy_of(self._failure)
         try:
-            if len(self._awaited) == _UNANSWERED and not self._parser.started:
+            if len(self._awaited) == _UNANSWERED and not (self._parser and self._parser.started):
                 # An agreement repeats the offer, mostly in one piece; no answer is shorter than a refusal.
                 await self._reader.fill(min(len(self.message), len(_REFUSAL)))
                 if self._reader.skip(self.message):
                     self._awaited.clear()
             while self._awaited:
+                self._parser = self._parser or MessageParser()
                 self._check(await _read_message(self._reader, self._parser), self._awaited[0])
                 del self._awaited[0]
         except (RemoteProtocolError, ProtocolNotSupported) as error:
@@ -145,6 +148,12 @@ async def handle(
     where the dialer gives up, which still has to read why, `RemoteProtocolError` for anything but multistream-select,
     `LimitExceeded` behind `MAX_PROPOSALS` messages without agreement, and what reading and writing raise.
     """
+    offer = parse_offer(reader.peek(OFFER_SIZE))
+    if offer is not None and offer[0] != LIST and supports(offer[0]):  # mostly: then the answer repeats the offer
+        reader.skip(offer[1])
+        with suppress(StreamReset):
+            await write(offer[1])
+        return offer[0]
     parser = MessageParser()
     if not reader.skip(HEADER_MESSAGE):
         await _read_header(reader, parser)

@@ -62,14 +62,13 @@ class MuxedConnection(StreamedConnection[FramedStream]):
         "_backlog",
         "_channel",
         "_deadline",
-        "_flush_scheduled",
         "_gate",
         "_held",
         "_reading",
         "_sent",
         "_session",
+        "_tick_due",
         "_turn",
-        "_turn_begun",
     )
 
     def __init__(
@@ -100,18 +99,17 @@ class MuxedConnection(StreamedConnection[FramedStream]):
         self._session = session
         self._gate = WriteGate()
         self._turn = max(1, _TURN // session.max_payload) * session.max_payload
-        self._flush_scheduled = False
+        self._tick_due = False
         self._reading = True  # whether the channel pushes
         self._backlog = 0  # bytes sent while the gate was shut
         self._deadline: Deadline | None = None
         self._sent = 0  # bytes given to the channel
         self._held: bytearray | None = None  # bytes that came, and wait for their turn
-        self._turn_begun = False  # whether frames were counted in this turn
         self._at_end: Callable[[], None] | None = None  # what happened to the channel behind what is held
         session.frames_left = _FRAMES
         self._leaving: asyncio.Task[None] | None = None
         session.start(self._loop.time())
-        self._schedule_flush()
+        self._tick_soon()
         self._set_timer()
         channel.attach(self)
 
@@ -126,7 +124,7 @@ class MuxedConnection(StreamedConnection[FramedStream]):
     def probe(self) -> None:
         if self._close_reason is None:
             self._session.probe(self._loop.time())
-            self._schedule_flush()
+            self._tick_soon()
 
     async def close(self, reason: str = "closed by the application", code: int = 0) -> None:
         if self._close_reason is None:
@@ -150,7 +148,7 @@ class MuxedConnection(StreamedConnection[FramedStream]):
 
     def _open(self) -> FramedStream:
         stream = FramedStream(self._session.open_stream(self._loop.time()), self)
-        self._schedule_flush()
+        self._tick_soon()
         return stream
 
     # What streams call
@@ -173,7 +171,7 @@ class MuxedConnection(StreamedConnection[FramedStream]):
         if self._session.unsent >= self._turn:
             self._flush()
         else:
-            self._schedule_flush()
+            self._tick_soon()
         return sent
 
     def dismiss(self, stream: FramedStream) -> None:
@@ -185,18 +183,18 @@ class MuxedConnection(StreamedConnection[FramedStream]):
                 stream.grown(growth)
             self._pause_or_resume()
             if self._session.unsent:
-                self._schedule_flush()
+                self._tick_soon()
 
     def close_write(self, stream: FramedStream) -> None:
         if self._close_reason is None:
             self._session.close_write(stream.substream)
-            self._schedule_flush()
+            self._tick_soon()
             self._forget_if_over(stream)
 
     def reset(self, stream: FramedStream, code: int) -> None:
         if self._close_reason is None:
             self._session.reset(stream.substream, code)
-            self._schedule_flush()
+            self._tick_soon()
         stream.end(StreamReset(code, by="local"))
         self._forget_if_over(stream)
 
@@ -220,15 +218,12 @@ class MuxedConnection(StreamedConnection[FramedStream]):
                     return
         if self._session.rest:
             self._held, self._session.rest = bytearray(self._session.rest), b""
-        if self._session.frames_left < _FRAMES and not self._turn_begun:
-            self._turn_begun = True
-            self._loop.call_soon(self._next_turn)
         self._pause_or_resume()
-        if self._session.unsent:
-            self._schedule_flush()
+        if self._session.unsent or self._session.frames_left < _FRAMES:
+            self._tick_soon()
 
     def _next_turn(self) -> None:
-        self._turn_begun = False
+        """Frames were counted in the turn before: count anew, and take what was held."""
         if self._close_reason is not None:
             self._held = None
             return
@@ -309,7 +304,7 @@ class MuxedConnection(StreamedConnection[FramedStream]):
     def _hand_out(self, stream: FramedStream) -> None:
         self._session.accept_stream(stream.substream)
         super()._hand_out(stream)
-        self._schedule_flush()  # last, so that what a task started just now writes at once leaves with the ACK
+        self._tick_soon()  # last, so that what a task started just now writes at once leaves with the ACK
 
     def _peer_goes(self, code: int) -> None:
         reason = "the peer said goodbye" if code == 0 else f"the peer gave up with go-away code {code}"
@@ -351,13 +346,16 @@ class MuxedConnection(StreamedConnection[FramedStream]):
             else:
                 self._channel.pause_reading()
 
-    def _schedule_flush(self) -> None:
-        if not self._flush_scheduled:
-            self._flush_scheduled = True
-            self._loop.call_soon(self._flush_tick)
+    def _tick_soon(self) -> None:
+        """There is something to send, or a turn has to end: at the end of this tick, one call for both."""
+        if not self._tick_due:
+            self._tick_due = True
+            self._loop.call_soon(self._tick)
 
-    def _flush_tick(self) -> None:
-        self._flush_scheduled = False
+    def _tick(self) -> None:
+        self._tick_due = False
+        if self._session.frames_left < _FRAMES:
+            self._next_turn()
         self._flush()
 
     def _flush(self) -> None:

@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from libp2p.errors import StageTimeout
-from libp2p.io import TaskSupervisor, time_limit
+from libp2p.io import TaskSupervisor, time_limit, within
 
 
 async def test_one_failure_is_logged_and_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
@@ -93,3 +93,55 @@ async def test_a_time_limit_names_its_stage() -> None:
     assert other.type is TimeoutError
     async with time_limit("the handshake", 2.5):
         await asyncio.sleep(2)
+
+
+async def test_who_started_a_task_hears_of_its_end_also_where_it_never_began() -> None:
+    supervisor = TaskSupervisor("host")
+    ended: list[str] = []
+
+    async def work() -> None:
+        ended.append("work")
+
+    supervisor.spawn(work(), name="one", at_end=lambda: ended.append("one"))
+    await asyncio.sleep(0.1)
+    supervisor.spawn(work(), name="two", at_end=lambda: ended.append("two"))
+    await supervisor.close()  # before its first step
+    assert ended == ["work", "one", "two"]
+
+
+async def test_work_that_need_not_wait_takes_no_timer_and_other_work_has_its_limit() -> None:
+    loop = asyncio.get_running_loop()
+    timers: list[float] = []
+    call_at = loop.call_at
+
+    def counting(when: float, *args: object, **options: object) -> asyncio.TimerHandle:
+        timers.append(when)
+        return call_at(when, *args, **options)  # type: ignore[arg-type]
+
+    async def work(seconds: float) -> str:
+        if seconds:
+            try:
+                await asyncio.sleep(seconds / 2)
+            finally:
+                await asyncio.sleep(seconds / 2)
+        return "done"
+
+    loop.call_at = counting  # type: ignore[method-assign, assignment]
+    assert await within("the work", 2.5, work(0)) == "done"
+    assert not timers
+    assert await within("the work", 2.5, work(2)) == "done"
+    with pytest.raises(StageTimeout, match=r"the work.*2\.5 s"):
+        await within("the work", 2.5, work(6))
+
+    async def fail() -> None:
+        await asyncio.sleep(1)
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        await within("the work", 2.5, fail())
+
+    task = asyncio.create_task(within("the work", 2.5, work(2)))
+    await asyncio.sleep(0.5)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from libp2p.errors import InvalidInput, Libp2pError, MessageTooLarge, RemoteProtocolError
-from libp2p.multistream.core import MAX_LIST, MAX_MESSAGE, MessageParser, encode_list, encode_message
+from libp2p.multistream.core import (
+    HEADER_MESSAGE,
+    MAX_LIST,
+    MAX_MESSAGE,
+    OFFER_SIZE,
+    MessageParser,
+    encode_list,
+    encode_message,
+    parse_offer,
+)
 
 
 def parse(data: bytes) -> tuple[list[str], bytes]:
@@ -72,3 +81,30 @@ def test_list_is_bounded() -> None:
     encoded = encode_list(f"/protocol/{number}" for number in range(10_000))
     assert MAX_LIST - 32 < len(encoded) - 2 <= MAX_LIST
     assert encoded.endswith(b"\n\n")
+
+
+@pytest.mark.parametrize("behind", [b"", b"data of the protocol"])
+def test_an_offer_in_one_piece(behind: bytes) -> None:
+    offer = HEADER_MESSAGE + encode_message("/echo/1.0.0")
+    assert parse_offer(offer + behind) == ("/echo/1.0.0", offer)
+    longest = HEADER_MESSAGE + encode_message("/" + "x" * 125)
+    assert len(longest) == OFFER_SIZE
+    assert parse_offer(longest + behind) == ("/" + "x" * 125, longest)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        HEADER_MESSAGE,
+        HEADER_MESSAGE[:-1] + b"x\x03/a\n",
+        HEADER_MESSAGE + b"\x03/a",
+        HEADER_MESSAGE + b"\x00",
+        HEADER_MESSAGE + b"\x03/ab",
+        HEADER_MESSAGE + b"\x03\n/\n",
+        HEADER_MESSAGE + b"\x03/\xff\n",
+        HEADER_MESSAGE + encode_message("/" + "x" * 200),
+    ],
+)
+def test_what_is_no_offer_in_one_piece(head: bytes) -> None:
+    assert parse_offer(head) is None
