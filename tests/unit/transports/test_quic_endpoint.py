@@ -9,12 +9,14 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from aioquic._buffer import Buffer
 from aioquic.buffer import encode_uint_var
 from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicPacketType, QuicProtocolVersion, pull_quic_header
+from aioquic.tls import Epoch
 
 from libp2p.connection import Connection, Stream
 from libp2p.errors import ConnectionClosed, StageTimeout
@@ -27,7 +29,7 @@ from libp2p.testing.network import Link, Network, Node
 from libp2p.testing.transports import context
 from libp2p.transports.quic import Quic, QuicConfig
 from libp2p.transports.quic.connection import QuicConnection
-from libp2p.transports.quic.datagrams import DatagramReceiver, DatagramSocket, SocketAddress
+from libp2p.transports.quic.datagrams import DatagramReceiver, DatagramSocket, Received, SocketAddress
 from libp2p.transports.quic.endpoint import Endpoint
 from libp2p.transports.quic.stateless_reset import MAX_RESETS
 from libp2p.transports.quic.transport import QuicListener
@@ -973,3 +975,47 @@ async def test_a_stream_stopped_with_its_first_bytes_can_be_written_to_at_once()
         assert outcomes == ["fine", "fine"]
         dialed.abort()
         accepted.abort()
+
+
+def ping_of(connection: QuicConnection) -> bytes:
+    """A packet that holds one PING frame."""
+    engine: Any = connection._engine
+    number, engine._packet_number = engine._packet_number, engine._packet_number + 1
+    head = b"\x43" + engine._peer_cid.cid + number.to_bytes(4, "big")
+    sealed: bytes = engine._cryptos[Epoch.ONE_RTT].encrypt_packet(head, b"\x01\0\0\0\0", number)
+    return sealed
+
+
+async def test_what_comes_in_many_small_packets_waits_for_its_turns() -> None:
+    async with scene() as at:
+        ours, theirs = await at.connect()
+        await asyncio.sleep(1)
+        driver = theirs._driver
+        addr = driver.addr
+        pings = [ping_of(ours) for _ in range(1000)]
+        at.endpoint.datagrams_received([Received(b"".join(pings), len(pings[0]), addr, None)])
+        turns = 0
+        while driver._held:
+            turns += 1
+            await asyncio.sleep(0)
+        assert turns > 1000 // 64
+        assert theirs._engine.newest >= ours._engine._packet_number - 1, "all of them were taken"
+        for _ in range(10):
+            at.endpoint.datagrams_received([Received(ping_of(ours) * 2000, len(pings[0]), addr, None)])
+        assert driver._held_size < 128 * 1024, "what is too much is dropped"
+        await check_works(ours, theirs)
+        await asyncio.sleep(10)
+        assert not driver._held
+        assert not driver._held_size
+        await ends(ours.close())
+
+
+async def test_strays_are_looked_at_so_many_at_a_time() -> None:
+    async with scene() as at:
+        looked: list[bytes] = []
+        unknown = at.endpoint._unknown
+        at.endpoint._unknown = lambda data, *rest: looked.append(data) or unknown(data, *rest)  # type: ignore[func-returns-value, method-assign]
+        at.endpoint.datagrams_received([Received(b"\x40" + bytes(40), 41, ("10.0.0.9", n), None) for n in range(1000)])
+        assert len(looked) == 256
+        at.endpoint.datagrams_received([Received(b"\x40" + bytes(40), 41, ("10.0.0.9", 1), None)])
+        assert len(looked) == 257

@@ -38,13 +38,15 @@ from aioquic.quic.packet import QuicFrameType as Frame
 from aioquic.quic.packet_builder import QuicPacketBuilder
 from packaging.requirements import Requirement
 
+from libp2p.connection import StreamErrorCode
 from libp2p.errors import PeerIdMismatch
 from libp2p.identity import PrivateKey
+from libp2p.io import Allowance
 from libp2p.testing.conformance.tools import pattern
 from libp2p.transports.quic import QuicConfig
 from libp2p.transports.quic import engine as package
 from libp2p.transports.quic.credentials import Credentials
-from libp2p.transports.quic.engine import Engine, Lane
+from libp2p.transports.quic.engine import TURN, Engine, Lane
 from libp2p.transports.quic.engine.handshake import MAX_HANDSHAKE_MESSAGE
 
 MODULES = [import_module(f"{package.__name__}.{info.name}") for info in iter_modules(package.__path__)]
@@ -322,17 +324,20 @@ PRIVATE: dict[str, str] = {
     "connection": """
         _ack_delay _ack_eliciting_sent_since_receipt _alpn_handler _close_at _close_event _close_pending
         _configuration _confirm_handshake _consume_peer_cid _crypto_buffers _crypto_streams _cryptos _events
-        _get_or_create_stream_for_send _handle_ack_frame _handle_crypto_frame _handle_max_data_frame
-        _handle_max_stream_data_frame _handle_padding_frame _handle_stream_frame _handshake_complete
-        _handshake_confirmed _handshake_done_pending _host_cids _idle_timeout _initialize _is_client
-        _local_max_data _local_max_streams_bidi _local_max_streams_uni _local_next_stream_id_bidi _loss
-        _max_datagram_size _network_paths _on_connection_limit_delivery _pacing_at _packet_number
-        _parse_transport_parameters _payload_received _peer_cid _peer_cid_available _ping_pending _probe_pending
-        _remote_active_connection_id_limit _remote_max_data _remote_max_data_used _remote_max_idle_timeout
-        _remote_max_streams_bidi _remote_preferred_address _replenish_connection_ids _retire_connection_ids
-        _spaces _spin_bit _spin_highest_pn _state _streams _streams_queue _version _write_ack_frame
-        _write_application _write_crypto_frame _write_handshake_done_frame _write_new_connection_id_frame
-        _write_path_challenge_frame _write_path_response_frame _write_ping_frame
+        _get_or_create_stream_for_send _handle_ack_frame _handle_crypto_frame _handle_data_blocked_frame
+        _handle_max_data_frame _handle_max_stream_data_frame _handle_max_streams_bidi_frame
+        _handle_max_streams_uni_frame _handle_new_connection_id_frame _handle_new_token_frame _handle_padding_frame
+        _handle_path_challenge_frame _handle_ping_frame _handle_reset_stream_frame _handle_retire_connection_id_frame
+        _handle_stop_sending_frame _handle_stream_data_blocked_frame _handle_stream_frame
+        _handle_streams_blocked_frame _handshake_complete _handshake_confirmed _handshake_done_pending _host_cids
+        _idle_timeout _initialize _is_client _local_max_data _local_max_streams_bidi _local_max_streams_uni
+        _local_next_stream_id_bidi _loss _max_datagram_size _network_paths _on_connection_limit_delivery _pacing_at
+        _packet_number _parse_transport_parameters _payload_received _peer_cid _peer_cid_available _ping_pending
+        _probe_pending _remote_active_connection_id_limit _remote_max_data _remote_max_data_used
+        _remote_max_idle_timeout _remote_max_streams_bidi _remote_preferred_address _replenish_connection_ids
+        _retire_connection_ids _spaces _spin_bit _spin_highest_pn _state _streams _streams_queue _version
+        _write_ack_frame _write_application _write_crypto_frame _write_handshake_done_frame
+        _write_new_connection_id_frame _write_path_challenge_frame _write_path_response_frame _write_ping_frame
         _write_retire_connection_id_frame
     """,
     "recovery": "_cc _pacer _pto_count _rtt_initialized _rtt_smoothed _time_of_last_sent_ack_eliciting_packet",
@@ -1285,3 +1290,58 @@ def test_what_peers_do_is_logged_below_libp2p_for_who_debugs(caplog: pytest.LogC
     assert {record.name for record in caplog.records} == {"libp2p.transports.quic.aioquic"}
     assert {record.levelname for record in caplog.records} == {"DEBUG"}
     assert "a peer does something" in caplog.text
+
+
+# Frames that cost more than their bytes
+
+
+@pytest.mark.parametrize(
+    ("frames", "what"),
+    [
+        (b"\x01" * 1100, "a PING"),
+        (b"\x01" + bytes(4), "a PING"),
+        (b"\x02\x00\x00\x00\x00", "an ACK of nothing new"),
+        (b"\x0e\x00\x00\x01x" * 200, "a small STREAM frame behind one of the same stream"),
+        (b"\x0e\x00\x05\x00", "an empty STREAM frame"),
+        (b"\x1a" + bytes(8), "a PATH_CHALLENGE frame"),
+        (b"\x10\x40\x00", "a MAX_DATA frame"),
+        (b"\x14\x00", "a DATA_BLOCKED frame"),
+        (b"\x06\x00\x00", "a CRYPTO frame"),
+    ],
+    ids=["pings", "a ping", "ack", "one byte each", "empty", "path challenge", "window", "blocked", "crypto"],
+)
+def test_frames_of_no_use_have_an_allowance(frames: bytes, what: str) -> None:
+    pair = Pair()
+    pair.send(pair.dialer, b"hello, ")
+    engine: Any = pair.listener.quic
+    engine._allowance = Allowance(10, 100)
+    taken = 0
+    while engine.close_event is None and taken < 5000:
+        datagram = seal(pair, frames)
+        engine.receive(datagram, len(datagram), pair.dialer.addr, pair.now)
+        taken += 1
+    assert engine.close_event.error_code == StreamErrorCode.RATE_LIMITED
+    assert engine.close_event.frame_type is None, "said to the application"
+    assert what in engine.close_event.reason_phrase
+    assert taken <= 1 + 16 * 110
+
+
+def test_a_turn_takes_so_many_small_packets_and_any_number_of_full_ones() -> None:
+    pair = Pair()
+    pair.send(pair.dialer, b"hello")
+    engine: Any = pair.listener.quic
+    pings = [seal(pair, b"\x01" + bytes(4)) for _ in range(300)]
+    size, taken, turns = len(pings[0]), 0, 0
+    while taken < 300 * size:
+        engine.frames_left = TURN
+        taken += engine.receive(b"".join(pings)[taken:], size, pair.dialer.addr, pair.now)
+        turns += 1
+    assert turns > 300 // TURN
+    offset = 5
+    full = []
+    for _ in range(100):
+        full.append(seal(pair, b"\x0c\x00" + (0x80000000 | offset).to_bytes(4, "big") + bytes(1100)))
+        offset += 1100
+    engine.frames_left = TURN
+    assert engine.receive(b"".join(full), len(full[0]), pair.dialer.addr, pair.now) == sum(map(len, full))
+    assert engine.frames_left == TURN

@@ -39,6 +39,11 @@ class QuicConfig:
     could shut others out."""
     max_unvalidated_inbound: int = 64
     """Inbound handshakes at a time from which on a peer must first show that it receives at its address (Retry)."""
+    useless_frames_per_second: int = 1024
+    """Frames of no use that the peer may send each second, in the long run: PING, ACK of nothing new, resets, data in
+    needlessly small pieces. Then the connection is closed, code `RATE_LIMITED`."""
+    useless_frames_burst: int = 16384
+    """Those that it may send at once."""
     socket_buffer: int = 7 * 1024 * 1024
     """Bytes that the system is asked to buffer for a socket, in each direction. It may give less."""
 

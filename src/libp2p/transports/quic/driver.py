@@ -5,6 +5,7 @@ Rules:
 - A fault within a connection ends that connection. All ends lead to `_end`: `_finish` (closed by either side, or by
   silence), `_break` (a fault), `forget` (a stateless reset), `drop` (nothing could be read).
 - Whoever is told something may abort the connection: what follows looks whether it is still there.
+- What a peer sends in many small frames is taken in turns of the loop, and dropped beyond what may wait.
 - One timer, which is set anew only when it must ring earlier; where it rings too early it is set again.
 - The connection exists from when the peer has proven who it is. A dialer is told of it only when the listener has
   accepted it, which the HANDSHAKE_DONE frame says: the dialer's own handshake is over before the listener has looked at
@@ -16,8 +17,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from aioquic.quic.events import (
     ConnectionIdIssued,
@@ -34,13 +36,23 @@ from .application import Application
 from .closing import handshake_failure, reason_of
 from .config import QuicConfig
 from .datagrams import SocketAddress
-from .engine import Engine, Lane
+from .engine import TURN, Engine, Lane
 
 logger = logging.getLogger(__name__)
+
+_MAX_HELD = 128 * 1024
+"""Bytes of datagrams with many small frames that wait for a turn; what comes beyond is dropped."""
 
 _LATE = 1e-6
 """Seconds that the timer rings behind the time asked for: the engine compares sums of rounded numbers, and by then what
 is due is so by any of them."""
+
+
+class _Arrived(NamedTuple):
+    data: bytes
+    size: int
+    addr: SocketAddress
+    local_ip: str | None
 
 
 class SharedSocket(Protocol):
@@ -104,6 +116,8 @@ class Driver:
         self._keep_alive_at = float("inf")
         self.heard_at = self._loop.time()
         """When a new packet of the peer last arrived."""
+        self._held: deque[_Arrived] = deque()  # what has come, and waits for its turn
+        self._held_size = 0
         self._goodbye: str | None = None
         self._goodbye_code = 0
         self._linger_until = float("inf")
@@ -118,10 +132,40 @@ class Driver:
 
     def receive(self, data: bytes, size: int, addr: SocketAddress, local_ip: str | None, now: float) -> None:
         """Datagrams have arrived for this connection; `process` follows when all of a batch are there."""
-        newest, life = self.engine.newest, self.engine.gives_up_at
+        if not self._held:
+            taken = self._receive(data, size, addr, local_ip, now)
+            if taken < len(data):
+                self._hold(_Arrived(data[taken:], size, addr, local_ip))
+                self._loop.call_soon(self._next_turn)
+        elif self._held_size + len(data) <= _MAX_HELD:  # else it is lost, as the network might have lost it
+            self._hold(_Arrived(data, size, addr, local_ip))
+
+    def _hold(self, arrived: _Arrived) -> None:
+        self._held.append(arrived)
+        self._held_size += len(arrived.data)
+
+    def _next_turn(self) -> None:
+        """Take what waits, as far as it fits in this turn."""
+        engine, now = self.engine, self._loop.time()
+        engine.frames_left = TURN
+        while self._held and engine.frames_left > 0 and not self._gone.done():
+            data, size, addr, local_ip = self._held.popleft()
+            taken = self._receive(data, size, addr, local_ip, now)
+            self._held_size -= min(taken, len(data))
+            if taken < len(data):
+                self._held.appendleft(_Arrived(data[taken:], size, addr, local_ip))
+        self.process()
+        if self._gone.done():
+            self._held.clear()
+        elif self._held:
+            self._loop.call_soon(self._next_turn)
+
+    def _receive(self, data: bytes, size: int, addr: SocketAddress, local_ip: str | None, now: float) -> int:
+        """Have the engine take datagrams; how many bytes of them fit in this turn."""
+        newest, life, taken = self.engine.newest, self.engine.gives_up_at, len(data)
         if not self._gone.done():
             try:
-                self.engine.receive(data, size, addr, now)
+                taken = self.engine.receive(data, size, addr, now)
             except Exception as error:
                 self._break(error)
         if self.engine.newest > newest:
@@ -130,9 +174,12 @@ class Driver:
             self.local_ip = local_ip  # where the newest packet of the peer came to: anybody can send some garbage
         if self.application is not None and self.engine.gives_up_at != life:  # any packet of the peer's, and no other
             self._move_keep_alive(now)
+        return taken
 
     def process(self) -> None:
         """Pass on what has happened, send what there is to send, set the timer."""
+        if not self._held:
+            self.engine.frames_left = TURN
         if not self._gone.done():
             try:
                 self._process()

@@ -9,6 +9,7 @@
 
 Rules:
 - A datagram belongs to the connection that issued the connection id it bears, wherever it comes from.
+- Datagrams of no connection are looked at so many at a time, however many come.
 - Whoever only sends leaves nothing behind: a first packet that can't be read creates nothing; one that can creates a
   handshake that has its time limit; and of many of those, senders must first show that they receive (admission.py).
 - For a while after the end a connection's goodbye is sent again to who still sends (RFC 9000, 10.2.1).
@@ -57,6 +58,13 @@ class Foreign(Enum):
 
 _QUIC = 64
 """The first byte of QUIC's datagrams is this at least: of STUN's and DTLS' it is less."""
+
+
+_MAX_UNKNOWN = 256
+"""Datagrams of no connection that are looked at in one turn of the loop; more are dropped."""
+
+_COMPARED = 16
+"""Connections of one address with which a stray packet is compared in the time that looking at it takes."""
 
 
 class Endpoint:
@@ -161,6 +169,7 @@ class Endpoint:
         """See `DatagramReceiver`."""
         now = self._loop.time()
         touched: dict[Driver, None] = {}
+        unknown = _MAX_UNKNOWN
         for data, size, addr, local_ip in batch:
             start, end = 0, len(data)
             while start < end:
@@ -174,6 +183,9 @@ class Endpoint:
                 if driver is None:
                     if part[0] < _QUIC:
                         self._pass_by(part, size, addr, local_ip)
+                        continue
+                    unknown -= 1 if part[0] & 0x80 else 1 + len(self._by_addr.get(addr, ())) // _COMPARED
+                    if unknown < 0:
                         continue
                     driver = self._unknown(part[:size], cid, addr, local_ip)
                 if driver is not None:

@@ -10,6 +10,7 @@ that adds to the one before:
     handshake   both sides show certificates and verify the other's; only X25519 is offered, which saves three key
                 generations; handshake messages are bounded (specs: quic/README.md, tls/tls.md)
     streams     windows follow what was read, where aioquic doubles them as data arrives, read or not
+    nuisance    small frames are counted, for the driver's turns of the loop; those of no use have an allowance
     receiving   a packet is acknowledged at once when another one waits for that already, or when one is missing, else
                 within a millisecond (RFC 9000, 13.2.1 and 13.2.2)
     sending     streams with something to send wait in a queue and take turns, where aioquic goes through all streams
@@ -22,5 +23,6 @@ from .engine import Engine
 from .handshake import Terms
 from .initial import is_readable, refusal
 from .lane import Lane
+from .nuisance import TURN
 
-__all__ = ["Engine", "Lane", "Terms", "is_readable", "refusal"]
+__all__ = ["TURN", "Engine", "Lane", "Terms", "is_readable", "refusal"]

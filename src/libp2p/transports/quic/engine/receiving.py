@@ -22,7 +22,10 @@ from ..config import QuicConfig
 from ..datagrams import SocketAddress
 from .handshake import MAX_HANDSHAKE_MESSAGE, Origin
 from .lane import ONE_RTT, Lane
-from .streams import StreamsEngine
+from .nuisance import CountingEngine
+
+_SMALL_DATAGRAM = 128
+"""Bytes below which a datagram costs more than they do."""
 
 _MAX_GAPS = 1000
 """Pieces of a stream that wait for what is missing before them; quic-go's limit. Each costs more memory than it has
@@ -63,7 +66,7 @@ class Pieces:
         ranges[first:last] = [range(start, stop)]
 
 
-class ReceivingEngine(StreamsEngine):
+class ReceivingEngine(CountingEngine):
     """Adds a fast path for what bulk data looks like; anything else is aioquic's to take."""
 
     def __init__(self, configuration: QuicConfiguration, settings: QuicConfig, **origin: Unpack[Origin]) -> None:
@@ -72,14 +75,19 @@ class ReceivingEngine(StreamsEngine):
         self._starved: set[Lane] = set()  # lanes that wait for the connection's window
         self._forged = 0  # packets that could not be decrypted
 
-    def receive(self, data: bytes, size: int, addr: SocketAddress, now: float) -> None:
-        """Take datagrams of `size` bytes each, but for the last one, that came from `addr` one behind the other."""
+    def receive(self, data: bytes, size: int, addr: SocketAddress, now: float) -> int:
+        """Take datagrams of `size` bytes each, but for the last one, that came from `addr` one behind the other: at
+        least one of them, and what else fits in this turn, as `frames_left` says. How many bytes that were.
+        """
         self._now = now
+        taken = size
         if len(data) <= size:
             self._receive(data, addr, now)
         else:
-            for start in range(0, len(data), size):
-                self._receive(data[start : start + size], addr, now)
+            self._receive(data[:size], addr, now)
+            while taken < len(data) and self.frames_left > 0:
+                self._receive(data[taken : taken + size], addr, now)
+                taken += size
         limit = self._local_max_data
         if 4 * (left := limit.value - limit.used) < self.window.size:
             self.window.make_room(left)
@@ -88,13 +96,18 @@ class ReceivingEngine(StreamsEngine):
         if self._heard:
             self._heard = False
             if self._state in END_STATES:  # the goodbye was among them, which has set the time
-                return
+                return taken
             self._close_at = now + self._idle_timeout()
             self._ack_eliciting_sent_since_receipt = False
+        return taken
 
     def _receive(self, data: bytes, addr: SocketAddress, now: float) -> None:
+        self._datagram_begins()
+        if len(data) < _SMALL_DATAGRAM:
+            self.frames_left -= 1
         if self._close_pending or self._receive_fast(data, addr, now):
             return
+        self.frames_left -= 1
         waiting, newest = self._space.ack_at, self._space.largest_received_packet
         path = self._network_paths[0] if self._network_paths else None
         self.receive_datagram(data, addr, now)
@@ -143,6 +156,7 @@ class ReceivingEngine(StreamsEngine):
             self._note_forged()
             return True
         if number in space.received_packets:
+            self.frames_left -= 1
             return True
         eliciting = self._receive_stream_frame(payload)
         if not eliciting:
@@ -177,6 +191,7 @@ class ReceivingEngine(StreamsEngine):
     def _note_forged(self) -> None:
         """A packet could not be decrypted: somebody guesses, or it was damaged on its way."""
         self._forged += 1
+        self.frames_left -= 1
         suite = self.tls.key_schedule.cipher_suite if self.tls.key_schedule is not None else None
         if self._forged > _MAX_FORGED.get(suite, _MAX_FORGED_GCM):  # type: ignore[arg-type] # None: before any
             self.close(QuicErrorCode.AEAD_LIMIT_REACHED, QuicFrameType.PADDING, "too many packets were forged")
