@@ -35,6 +35,7 @@ from .errors import HandshakeError
 from .identity import PeerId, PrivateKey
 from .io import HostMemory, time_limit
 from .security.pnet import PrivateNetwork
+from .spans import span
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class Upgrader(ConnectionUpgrader):
             raise ValueError("an upgrader needs at least one security protocol and one muxer")
         self.key = key
         """The host's."""
+        self._host = key.peer_id
         self._security = {protocol.protocol_id: protocol for protocol in security}
         self._muxers = {muxer.protocol_id: muxer for muxer in muxers}
         self._private_network = private_network
@@ -85,6 +87,12 @@ class Upgrader(ConnectionUpgrader):
         """See `ConnectionUpgrader`."""
         if role is None:
             role = Role.of(direction)
+        with span("handshake", host=self._host, direction=direction.value, addr=raw.remote_addr):
+            return await self._upgrade(raw, direction, role, peer, scope)
+
+    async def _upgrade(
+        self, raw: RawConnection, direction: Direction, role: Role, peer: PeerId | None, scope: Scope | None
+    ) -> Connection:
         try:
             if self._private_network is not None:
                 raw = self._private_network.protect(raw)

@@ -13,12 +13,13 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeAlias, TypeVar
 
 from ..errors import LocalProtocolError
 from ..events import EventBus
+from ..figures import Figure, Measured
 from ..identity import PeerId, PrivateKey
 from ..io import TaskSupervisor
 from ..multiaddr import Multiaddr
@@ -93,6 +94,8 @@ class ServiceHost(Protocol):
 
     def add_router(self, router: PeerRouting) -> Callable[[], None]: ...
 
+    def measure(self, part: Measured) -> Callable[[], None]: ...
+
     async def connect(self, target: Target) -> Connection: ...
 
     async def new_stream(self, target: Target, *protocols: str, allow_limited: bool = False) -> Stream: ...
@@ -138,6 +141,10 @@ class Service:
             task.cancel()
         return ending
 
+    def figures(self) -> Iterable[Figure]:
+        """What the service counts, for `Host.figures`."""
+        return ()
+
     def serve(
         self,
         protocols: Sequence[str],
@@ -176,6 +183,8 @@ class Service:
         except BaseException:
             await self.close()
             raise
+        if type(self).figures is not Service.figures:
+            self._undo.append(self.host.measure(self))
         return self
 
     async def __aexit__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from types import TracebackType
@@ -24,6 +24,7 @@ from ..connection import (
 )
 from ..errors import InvalidInput, LocalProtocolError
 from ..events import EventBus
+from ..figures import Figure, Measured
 from ..identity import PeerId, PrivateKey
 from ..io import Buffer, HostMemory, TaskSupervisor, all_of
 from ..multiaddr import Multiaddr, Resolver, is_relayed
@@ -33,6 +34,7 @@ from ..routing import PeerRouting
 from ..security.noise import Noise
 from ..security.pnet import PrivateNetwork
 from ..security.tls import Tls
+from ..spans import span
 from ..swarm import Gater, HostLimits, StreamEnded, StreamStarted, Swarm
 from ..swarm.events import ListenAddrAdded, ListenAddrRemoved
 from ..transports.interfaces import Interfaces
@@ -44,6 +46,7 @@ from ..transports.websocket import WebSocket
 from ..upgrader import Upgrader
 from .addrs import AddrSource, OwnAddrs
 from .config import HostConfig
+from .figures import figures_of
 from .identify import Identify
 from .keeping import Kept, RedialBackoff
 from .opening import Opening
@@ -104,6 +107,7 @@ class Host(Serving):
         self._tasks = TaskSupervisor(name)
         self._started = False
         self._kept: WeakSet[Kept] = WeakSet()
+        self._measured: dict[Measured, None] = {}
         memory = HostMemory(self.config.memory)
         upgrader = Upgrader(
             self.key,
@@ -245,6 +249,21 @@ class Host(Serving):
         """
         return self._traffic.with_open(self.connections)
 
+    def figures(self) -> Iterator[Figure]:
+        """What the host and its services count, now; `libp2p.metrics` brings them to Prometheus."""
+        yield from figures_of(self.connections, self.traffic, self.limits, self.peerstore)
+        for part in list(self._measured):
+            yield from part.figures()
+
+    def measure(self, part: Measured) -> Callable[[], None]:
+        """Let `figures` have those of `part` too, as services do by themselves. Returns the function that ends this."""
+        self._measured[part] = None
+
+        def remove() -> None:
+            self._measured.pop(part, None)
+
+        return remove
+
     # Background work
 
     def spawn(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any] | None:
@@ -319,7 +338,9 @@ class Host(Serving):
         Raises what `connect` raises, `LimitedConnection`, `ProtocolNotSupported`, `ConnectionClosed`, `StreamReset`,
         `LimitExceeded` and `StageTimeout`.
         """
-        stream = await self._opening.new_stream(target, protocols, DialOptions(allow_limited=allow_limited, dial=dial))
+        options = DialOptions(allow_limited=allow_limited, dial=dial)
+        with span("new_stream", host=self.id, target=target, protocols=protocols):
+            stream = await self._opening.new_stream(target, protocols, options)
         self.events.emit(StreamStarted(stream))
         return stream
 
@@ -354,7 +375,8 @@ class Host(Serving):
         one: the request to its end, then the answer to its end. Raises `RequestFailed` with what the responder raised,
         `StageTimeout`, `MessageTooLarge`, and what `new_stream` does.
         """
-        return await self._requests.request(target, protocol, data, limit=limit, timeout=timeout)
+        with span("request", host=self.id, target=target, protocol=protocol):
+            return await self._requests.request(target, protocol, data, limit=limit, timeout=timeout)
 
     async def call(
         self, target: Target, protocol: str, *, limit: int | None = None, timeout: float | None = None

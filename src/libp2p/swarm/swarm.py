@@ -35,6 +35,7 @@ from ..identity import PeerId
 from ..io import all_of
 from ..multiaddr import Multiaddr, is_relayed
 from ..peerstore import CONNECTED_ADDR_TTL, RECENTLY_CONNECTED_ADDR_TTL, PeerStore
+from ..spans import span
 from .dialer import Dialer
 from .events import (
     ConnectionLost,
@@ -191,9 +192,10 @@ class Swarm:
         known = self._peerstore.addrs(peer) if peer is not None and not options.only_given else ()
         leads_there = addrs if peer is None and len(addrs) == 1 else ()  # of several one knows not which
         try:
-            return await self._dialer.dial(
-                peer, known, addrs, lambda connection: self._dialed(connection, leads_there, options), options
-            )
+            with span("dial", host=self._local_peer, peer=peer):
+                return await self._dialer.dial(
+                    peer, known, addrs, lambda connection: self._dialed(connection, leads_there, options), options
+                )
         except DialError as error:
             self._events.emit(DialFailed(peer, error))
             raise
