@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from . import chat, demo, dht, identify, identity, listen, perf, ping, pubsub, relay
-from .common import EXIT_CODES
+from ..errors import InvalidInput
+from . import chat, demo, dht, identify, identity, listen, logs, perf, ping, pubsub, relay
+from .common import EXIT_CODES, ExitCode, fail
 
 app = typer.Typer(
     help="Talk to libp2p peers, and be one.",
@@ -14,6 +17,22 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def common(
+    log: Annotated[
+        str | None,
+        typer.Option(metavar="LEVEL", help="Log to stderr: debug, info, warning, error; or for parts: swarm=debug,..."),
+    ] = None,
+) -> None:
+    """Talk to libp2p peers, and be one."""
+    if log is not None:
+        try:
+            logs.configure(log)
+        except InvalidInput as error:
+            fail(error, ExitCode.USAGE)
+
 
 app.command("id", epilog=EXIT_CODES)(identity.show_id)
 app.command("listen", epilog=EXIT_CODES)(listen.listen)

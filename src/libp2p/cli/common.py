@@ -158,6 +158,10 @@ def run(command: Coroutine[object, object, None]) -> None:
         asyncio.run(command)
     except KeyboardInterrupt:
         raise typer.Exit(ExitCode.INTERRUPTED) from None
+    except ImportError as error:
+        fail(
+            f"{error}: this needs an extra of py-libp2p, such as py-libp2p[metrics] or py-libp2p[mdns]", ExitCode.USAGE
+        )
     except (Libp2pError, OSError) as error:
         fail(error, _exit_code(error))
 

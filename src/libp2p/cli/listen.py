@@ -13,6 +13,7 @@ from ..cid import Cid
 from ..connection import Stream
 from ..discovery import Mdns
 from ..errors import RoutingError
+from ..metrics import Metrics
 from ..protocols.kad import AMINO, KadConfig, KadDht, Mode
 from ..protocols.perf import Perf
 from ..routing import PeerDiscovered
@@ -59,6 +60,10 @@ def listen(
         list[str] | None,
         typer.Option("--relay", metavar="ADDR", help="Be reachable through this relay, too; again for more."),
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option("--metrics", metavar="HOST:PORT", help="Serve metrics for Prometheus there, over HTTP."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Listen and serve ping, identify, perf and /echo/1.0.0 until interrupted.
@@ -71,7 +76,7 @@ def listen(
         bare = mode is Mode.SERVER and not bootstrap  # the first one of a network
         node = kad_config(bootstrap, mode, protocol=protocol, namespace=namespace, alone=bare)
     options = HostOptions(key, security, muxer)
-    run(_listen(options, addrs or default_addrs(), Output(as_json), node, provide or [], mdns, relay or []))
+    run(_listen(options, addrs or default_addrs(), Output(as_json), node, provide or [], mdns, relay or [], metrics))
 
 
 async def _listen(
@@ -82,6 +87,7 @@ async def _listen(
     provide: list[str],
     mdns: bool,
     relays: list[str],
+    metrics: str | None,
 ) -> None:
     cids = [Cid.parse(cid) for cid in provide]
     stopped = until_stopped()
@@ -97,6 +103,10 @@ async def _listen(
             await listen_at(host, relays, stack)
         for addr in host.addrs:
             output.line(str(addr), addr=str(addr))
+        if metrics is not None:
+            serving = await stack.enter_async_context(Metrics(host, listen=metrics))
+            url = f"http://{serving.address}/metrics"
+            output.line(f"metrics at {url}", metrics=url)
         output.line("ready", ready=True)
         if dht is not None:
             dht.spawn(_provide(dht, cids, output), name="providing")

@@ -75,8 +75,8 @@ class Metrics(Service):
         self._watched = host
         self.config = config or MetricsConfig()
         self.registry = registry if registry is not None else CollectorRegistry()
-        self.port: int | None = None
-        """The TCP port of the HTTP service, once it listens."""
+        self.address: str | None = None
+        """Where the HTTP service listens, `HOST:PORT`; None while it does not."""
         self._listen = None if listen is None else _endpoint(listen)
         self._server: WSGIServer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -119,7 +119,8 @@ class Metrics(Service):
         if self._listen is not None:
             address, port = self._listen
             self._server, _ = start_http_server(port, address, self.registry)
-            self.port = self._server.server_port
+            name = f"[{address}]" if ":" in address else address
+            self.address = f"{name}:{self._server.server_port}"
 
     def begin(self, name: str, attributes: Mapping[str, object]) -> End | None:
         """See `spans.Watcher`."""

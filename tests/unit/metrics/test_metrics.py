@@ -137,7 +137,7 @@ async def test_where_it_can_not_be_served(listen: str) -> None:
 @pytest.mark.real
 async def test_it_is_served_over_http() -> None:
     async with watched(listen="127.0.0.1:0") as (_, _, metrics):
-        url = f"http://127.0.0.1:{metrics.port}/metrics"
+        url = f"http://{metrics.address}/metrics"
         text = await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
         assert 'libp2p_connections{direction="inbound",limited="no"} 1.0' in text
         assert "libp2p_loop_lag_seconds_bucket" in text

@@ -30,6 +30,7 @@ from ...io import time_limit
 from ...multiaddr import Multiaddr, Reach
 from ...peerstore import TEMP_ADDR_TTL
 from ...routing import unrouted
+from ...spans import span
 from .config import KadConfig
 from .request_time import RequestTime
 from .wire import Message, decode, encode
@@ -98,9 +99,10 @@ class Messenger:
                 raise LocalProtocolError("the DHT is closed")
             started = asyncio.get_running_loop().time()
             times = self._times(peer)
-            async with time_limit(f"a DHT request to {peer}", times.limit):
-                connection = await self._connect(peer, told)
-                answer = await self._exchange(connection, message)
+            with span("dht_request", host=self._host.id, peer=peer, type=message.type.name):
+                async with time_limit(f"a DHT request to {peer}", times.limit):
+                    connection = await self._connect(peer, told)
+                    answer = await self._exchange(connection, message)
             times.answered(asyncio.get_running_loop().time() - started)
             return answer
 

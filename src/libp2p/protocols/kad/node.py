@@ -10,6 +10,7 @@ from ...connection import Connection, ServiceHost
 from ...identity import PeerId
 from ...multiaddr import Multiaddr
 from ...routing import PeerInfo
+from ...spans import span
 from .config import KadConfig
 from .diversity import group_of
 from .keys import peer_position, position
@@ -89,7 +90,8 @@ class Node:
             keep=self._finish_later,
         )
         async with self._lookups:
-            await query.run()
+            with span("dht_lookup", host=self.host.id, type=kind.name):
+                await query.run()
         if not query.stopped:
             self.size.found(target, [peer_position(peer) for peer in lookup.nearest()])
         return query

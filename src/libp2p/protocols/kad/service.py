@@ -18,13 +18,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from random import Random
 from typing import Any
 
 from ...cid import Cid
 from ...connection import Direction, Service, ServiceHost
 from ...errors import RoutingError
+from ...figures import Figure, FigureKind
 from ...host.events import AddrsChanged, Reachability, ReachabilityChanged
 from ...host.identify import PeerIdentified, PeerUpdated
 from ...identity import PeerId
@@ -126,6 +127,17 @@ class KadDht(Service):
     def network_size(self) -> float | None:
         """How many servers the network has, by an estimate; None before there is one."""
         return self._node.size.servers
+
+    def figures(self) -> Iterator[Figure]:
+        """See `Host.figures`."""
+        network = {"network": self.config.protocol}
+        yield Figure("dht_peers", "Servers in the routing table.", len(self.table), network)
+        yield Figure("dht_serving", "1 while requests are answered.", self.is_server, network)
+        if (size := self.network_size) is not None:
+            yield Figure("dht_network_peers", "Servers of the network, by an estimate.", size, network)
+        for kind, count in self._node.server.answered.items():
+            labels = {**network, "type": kind.name}
+            yield Figure("dht_answered", "Requests that were answered.", count, labels, FigureKind.COUNTER)
 
     async def ready(self) -> None:
         """Wait until the table was filled for the first time, as far as it could be."""

@@ -20,13 +20,14 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from random import Random
 from typing import Literal
 
 from ...connection import Stream, StreamErrorCode
 from ...connection.service import Service, ServiceHost
 from ...errors import InvalidInput, LocalProtocolError
+from ...figures import Figure
 from ...host.identify import PeerIdentified, PeerUpdated
 from ...identity import PeerId
 from ...multiaddr.net import ip_of
@@ -36,6 +37,7 @@ from .audience import Audience
 from .authoring import Author
 from .config import GossipSubConfig
 from .connector import Connector
+from .counts import Counts
 from .discovery import TopicDiscovery
 from .events import (
     PeerEnteredTopic,
@@ -84,7 +86,7 @@ class PubSub(Service):
         super().__init__(host)
         self.config = config
         self.router = Router(host.id, config, dice or Random(), record_of=host.peerstore.peer_record)  # noqa: S311
-        self._tracer = tracer or Tracer()
+        self._tracer = Counts(tracer)
         self._inspect = inspect
         self._links = Links(host, config, self, lambda work, name: self.spawn(work, name=name))
         self._sender = Sender(self._links, self.router, self._tracer, max_size=config.max_message_size)
@@ -212,6 +214,15 @@ class PubSub(Service):
         return explain(self.router.scores, peer)
 
     # The service
+
+    def figures(self) -> Iterator[Figure]:
+        """See `Host.figures`."""
+        yield from self._tracer.figures()
+        yield Figure("pubsub_peers", "Peers that speak pubsub.", len(self.peers()))
+        for topic in self.topics:
+            labels = {"topic": topic}
+            yield Figure("pubsub_topic_peers", "Peers in a topic of ours.", len(self.peers(topic)), labels)
+            yield Figure("pubsub_mesh_peers", "Peers in our mesh of a topic.", len(self.mesh(topic)), labels)
 
     async def start(self) -> None:
         self.serve(self.config.protocols, self._serve)

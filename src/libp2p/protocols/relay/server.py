@@ -18,11 +18,12 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ...connection import Connection, Service, Stream, StreamErrorCode
 from ...errors import Libp2pError, RemoteProtocolError
+from ...figures import Figure, FigureKind
 from ...host import Host
 from ...identity import PeerId
 from ...io import time_limit
@@ -84,6 +85,7 @@ class RelayServer(Service):
         self.config = config = config or RelayConfig()
         self.book = RelayBook(config)
         self.bridges: set[Bridge] = set()
+        self._bytes_passed = 0  # by those that have ended
         self._limits = host.limits
         self._gater = gater or RelayGater()
         self._wall_clock = wall_clock
@@ -94,6 +96,13 @@ class RelayServer(Service):
         """Serve the protocol."""
         self.serve([HOP_ID], self._serve)
         self.follow(ConnectionLost, lambda event: self._left(event.connection.remote_peer))
+
+    def figures(self) -> Iterator[Figure]:
+        """See `Host.figures`."""
+        yield Figure("relay_reservations", "Peers that connections are taken for.", len(self.book.reservations))
+        yield Figure("relay_circuits", "Connections that are relayed.", self.book.circuits)
+        passed = self._bytes_passed + sum(bridge.bytes_passed for bridge in self.bridges)
+        yield Figure("relay_bytes", "Bytes that were relayed, both ways.", passed, kind=FigureKind.COUNTER)
 
     def abort(self) -> set[asyncio.Task[Any]]:
         """See `Service`: what is relayed ends too."""
@@ -207,6 +216,7 @@ class RelayServer(Service):
         def ended(reason: str) -> None:
             circuit.release()
             self.bridges.discard(bridge)
+            self._bytes_passed += bridge.bytes_passed
             logger.debug("circuit %s -> %s ended: %s", circuit.source, circuit.target, reason)
             self.host.events.emit(CircuitClosed(circuit.source, circuit.target, bridge.bytes_passed, reason))
 

@@ -10,6 +10,8 @@ a limit of its size. What it says is judged by `websockets`.
 
 from __future__ import annotations
 
+import logging
+
 from websockets.client import ClientProtocol
 from websockets.http11 import Request
 from websockets.protocol import Protocol, State
@@ -20,11 +22,14 @@ from ...connection import RawConnection
 from ...errors import HandshakeError, IncompleteRead, MessageTooLarge
 from .address import WsAddress
 
+_logger = logging.getLogger("libp2p.transports.websocket.websockets")
+"""What `websockets` says, in the tree of this package."""
+
 
 async def request_upgrade(raw: RawConnection, address: WsAddress, *, max_head: int) -> Protocol:
     """The dialer's handshake over `raw`. Raises `HandshakeError`, and what reading `raw` raises."""
     uri = WebSocketURI(address.secure, address.name, address.target.port, address.path, "", None, None)
-    protocol = ClientProtocol(uri)
+    protocol = ClientProtocol(uri, logger=_logger)
     protocol.send_request(protocol.connect())
     raw.send(protocol.data_to_send())
     status = await _read_head(raw, protocol, max_head)
@@ -38,7 +43,7 @@ async def answer_upgrade(raw: RawConnection, *, path: str, max_head: int) -> tup
 
     Raises `HandshakeError` when the dialer has been sent an HTTP error, and what reading `raw` raises.
     """
-    protocol = ServerProtocol()
+    protocol = ServerProtocol(logger=_logger)
     await _read_head(raw, protocol, max_head)
     request = next(iter(protocol.events_received()), None)
     if isinstance(request, Request):
