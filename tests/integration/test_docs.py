@@ -20,6 +20,7 @@ from libp2p.host.identify import IdentifyConfig
 from libp2p.host.ping import PingConfig
 from libp2p.host.requests import RequestsConfig
 from libp2p.io import MemoryConfig
+from libp2p.metrics import MetricsConfig
 from libp2p.multiaddr import ResolverConfig
 from libp2p.muxers.mplex import MplexConfig
 from libp2p.muxers.yamux import YamuxConfig
@@ -91,6 +92,7 @@ CONFIGS: list[type[Any]] = [
     FetchConfig,
     BootstrapConfig,
     MdnsConfig,
+    MetricsConfig,
     HttpRoutingConfig,
     HttpServiceConfig,
     CrawlConfig,

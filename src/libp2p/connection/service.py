@@ -48,7 +48,8 @@ Target: TypeAlias = PeerId | Multiaddr | str | Sequence[Multiaddr | str] | Conne
 - a connection: that one, and no other
 
 An open connection to the peer is used whichever way it was made: asked for a TCP address one may get the QUIC
-connection that there is. Of several a direct one is taken before a relayed one, and both sides take the same one.
+connection that there is. Of several a direct one is taken before a relayed one, and both sides take the same one. A
+limited one, through a relay, does not do for who names direct addresses only.
 """
 
 

@@ -171,15 +171,17 @@ class Swarm:
         """An open connection to `peer`: one that there is, else a new one to the best of `addrs` and of the addresses
         that the peer store has. With `peer` None the one at `addrs` is taken as the peer, whoever it proves to be.
 
-        Where there is a limited connection only, which `options` does not allow, and `addrs` names no direct way, a
-        hole punch that is under way is waited for. Raises `DialError`, `LimitedConnection` and `LimitExceeded`.
+        A limited connection does not do for who names direct ways only. Where `options` does not allow one, there is no
+        other, and `addrs` names no direct way, a hole punch that is under way is waited for. Raises `DialError`,
+        `LimitedConnection` and `LimitExceeded`.
         """
         self.check_process()
         if peer == self._local_peer:
             raise DialError(peer, {}, reason="that is this host itself")
         if not options.new_connection:
             found = self._table.best(peer) if peer is not None else self._table.at(addrs)
-            if found is not None and (options.allow_limited or not found.is_limited):
+            named_direct = bool(addrs) and not any(map(is_relayed, addrs))
+            if found is not None and (not found.is_limited or (options.allow_limited and not named_direct)):
                 return found
             if found is not None and peer is not None and all(map(is_relayed, addrs)):
                 return await self._direct_connection(peer)

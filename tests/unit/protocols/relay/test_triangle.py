@@ -65,6 +65,18 @@ async def test_a_connection_through_a_relay(stack: Stack) -> None:
         assert some.server.book.circuits == 0
 
 
+@pytest.mark.parametrize("stack", Stack)
+async def test_who_names_a_direct_address_gets_a_direct_connection(stack: Stack) -> None:
+    async with triangle(stack=stack) as some:
+        relayed = await some.source.connect(some.circuit)
+        direct = some.target.listen_addrs[0].with_peer(str(some.target.id))
+        assert await some.source.connect(some.target.id) is relayed
+        assert await some.source.connect([some.circuit, direct]) is relayed
+        connection = await some.source.connect(direct)
+        assert not connection.is_limited
+        assert await some.source.connect(some.target.id) is connection
+
+
 async def test_refusals_say_why() -> None:
     async with triangle(listens=False) as some:
         with pytest.raises(DialError) as caught:
