@@ -127,6 +127,8 @@ class MuxedStream(Stream):
             unread, ended = self._incoming.discard(), self._incoming.ended
             self._incoming.set_error(StreamClosed("the stream was closed"))
             self._abandon(unread, ended)
+            if not self.is_over:
+                self._muxed.lingers(self)
 
     def reset(self, code: int = StreamErrorCode.NONE) -> None:
         if not 0 <= code < 1 << 32:

@@ -5,6 +5,7 @@ Rules:
 - A stream is in the table until both of its directions have ended.
 - Tasks that wait to open a stream get their turns in the order they came, within `open_timeout`.
 - Of the peer's streams at most `max_served` are handed out at a time; the others wait, in order, until one has ended.
+- A stream that we have closed, and whose peer does not end its direction, is reset after `LINGER`.
 - What the streams hold unread is counted by the connection's `MemoryAccount`, also when they have ended.
 - When the connection ends every pending call gets its `close_reason`; what had arrived stays readable.
 """
@@ -21,12 +22,17 @@ from weakref import WeakSet
 from ..errors import ConnectionClosed, copy_of
 from ..identity import PeerId, PublicKey
 from ..io import MemoryAccount, MemoryConfig, time_limit
+from ..io.timers import CoarseTimer, Deadline
 from ..multiaddr import Multiaddr
 from .muxed_stream import MuxedStream
 from .streams import Connection, Direction, MemoryLimitReached, Role, Stream
 
 S = TypeVar("S", bound=MuxedStream)
 
+
+LINGER = 60.0
+"""Seconds after which a stream that we have closed, and whose peer has not ended its direction, is reset: or its place
+would be taken as long as the connection lasts."""
 
 OPEN_TIMEOUT = 10.0
 """Seconds that `open_stream` waits, unless the muxer's or transport's settings say otherwise."""
@@ -45,6 +51,8 @@ class StreamedConnection(Connection, Generic[S]):
         "_closed",
         "_ended",
         "_goodbye",
+        "_linger_timer",
+        "_lingering",
         "_loop",
         "_max_served",
         "_on_closed",
@@ -106,6 +114,8 @@ class StreamedConnection(Connection, Generic[S]):
         self._on_stream_closed: Callable[[Stream], None] | None = None
         self._on_memory_limit: Callable[[MemoryLimitReached], None] | None = None
         self._openers: list[asyncio.Future[None]] = []  # mostly empty: a deque takes 760 bytes then
+        self._lingering: dict[S, float] | None = None  # streams that we have closed, and when; the oldest first
+        self._linger_timer: Deadline | None = None
         self._goodbye: ConnectionClosed | None = None  # the peer said it is going away
         self._close_reason: ConnectionClosed | None = None
         self._closed: asyncio.Future[ConnectionClosed] = self._loop.create_future()
@@ -205,6 +215,29 @@ class StreamedConnection(Connection, Generic[S]):
     def reset(self, stream: S, code: int) -> None:
         """End the stream at once."""
 
+    def lingers(self, stream: S) -> None:
+        """The stream was closed here, and its peer has not ended its direction."""
+        if self._close_reason is not None:
+            return
+        if self._lingering is None:
+            self._lingering = {}
+        now = self._loop.time()
+        self._lingering[stream] = now
+        if self._linger_timer is None:
+            self._linger_timer = CoarseTimer.of(self._loop).call_at(now + LINGER, self._end_lingering)
+
+    def _end_lingering(self) -> None:
+        """Reset the streams whose time is over."""
+        lingering, now = self._lingering, self._loop.time()
+        self._linger_timer = None
+        while lingering and self._close_reason is None:
+            stream, since = next(iter(lingering.items()))
+            if now - since < LINGER:
+                self._linger_timer = CoarseTimer.of(self._loop).call_at(since + LINGER, self._end_lingering)
+                return
+            del lingering[stream]
+            stream.reset()
+
     # What subclasses say
 
     @abstractmethod
@@ -262,6 +295,8 @@ class StreamedConnection(Connection, Generic[S]):
 
     def _over(self, stream: S) -> None:
         """Both directions of the stream have ended: tell so."""
+        if self._lingering:
+            self._lingering.pop(stream, None)
         self._ended_read += stream.bytes_read
         self._ended_written += stream.bytes_written
         if stream.unread:
@@ -295,6 +330,9 @@ class StreamedConnection(Connection, Generic[S]):
             return False
         reason.__cause__ = cause
         self._close_reason = reason
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
+        self._lingering = None
         self._refuse_openers(reason)
         streams, self._streams = self._streams, {}
         self._max_served = 0

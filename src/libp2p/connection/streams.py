@@ -79,6 +79,11 @@ class Stream(ByteStream):
             await self._incoming.unguarded()
         return self.protocol
 
+    @property
+    @abstractmethod
+    def is_over(self) -> bool:
+        """Whether both directions have ended."""
+
     @abstractmethod
     async def wait_closed(self) -> StreamReset | ConnectionClosed | None:
         """Wait until both directions have ended; return how: `StreamReset` with its code and by whom,

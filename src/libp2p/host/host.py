@@ -36,7 +36,7 @@ from ..security.pnet import PrivateNetwork
 from ..security.tls import Tls
 from ..spans import span
 from ..swarm import Gater, HostLimits, StreamEnded, StreamStarted, Swarm
-from ..swarm.events import ListenAddrAdded, ListenAddrRemoved
+from ..swarm.events import ConnectionLost, ListenAddrAdded, ListenAddrRemoved
 from ..transports.interfaces import Interfaces
 from ..transports.memory import MemoryTransport
 from ..transports.quic import Quic
@@ -103,7 +103,8 @@ class Host(Serving):
         self.config = config or HostConfig()
         self.peerstore = peerstore if peerstore is not None else MemoryPeerStore()
         self.events = EventBus()
-        super().__init__(name := f"host {self.id}", self.config.negotiation_timeout)
+        name = f"host {self.id}"
+        super().__init__(name, self.config.negotiation_timeout, self.config.swarm.handler_grace)
         self._tasks = TaskSupervisor(name)
         self._started = False
         self._kept: WeakSet[Kept] = WeakSet()
@@ -136,6 +137,7 @@ class Host(Serving):
         self.events.on(ListenAddrRemoved, lambda _: self._listening_changed())
         self._traffic = TrafficTable()
         self.events.on(StreamEnded, self._stream_ended)
+        self.events.on(ConnectionLost, self._connection_lost)
         self._routers = Routers(self.peerstore, self.swarm.connect, self.config.routing_timeout)
         self._opening = Opening(self.id, self.swarm, self._routers, negotiation_timeout=self.config.negotiation_timeout)
         self.identify = Identify(self, self.config.identify)
@@ -178,7 +180,7 @@ class Host(Serving):
         try:
             if grace > 0:
                 await self._drain(grace)
-            self._serving.abort()  # at once with the tasks
+            self._stop_serving()  # at once with the tasks
             await self._tasks.close()
             await self._serving.close()
             if "_requests" in self.__dict__:
@@ -188,7 +190,7 @@ class Host(Serving):
             await self.swarm.close()
         finally:
             self._tasks.abort()
-            self._serving.abort()
+            self._stop_serving()
             for service in self._services:
                 service.abort()
             self.swarm.abort()

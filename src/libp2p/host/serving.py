@@ -4,6 +4,7 @@
 
 Rules:
 - A stream is one task, from its first byte to the end of its handler; with it the place is given back.
+- A handler that still runs a grace after its connection has ended is cancelled.
 - Where the offer has arrived whole no timer is set, and the handler begins in the task's first step.
 """
 
@@ -12,15 +13,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import overload
 
 from .. import multistream
-from ..connection import Handler, Match, Stream, StreamErrorCode, WhenFull
+from ..connection import Connection, Handler, Match, Stream, StreamErrorCode, WhenFull
 from ..connection.negotiation import incoming_of
 from ..errors import Libp2pError, LimitExceeded, ProtocolNotSupported
 from ..events import EventBus
 from ..io import TaskSupervisor, within
+from ..io.timers import CoarseTimer, Deadline
 from ..swarm import StreamStarted, Swarm
+from ..swarm.events import ConnectionLost
 from ..swarm.limits.streams import StreamGrant
 from .events import ProtocolsChanged
 from .handlers import HandlerTable, Served, ids_and_handler
@@ -34,11 +38,14 @@ class Serving:
     events: EventBus
     swarm: Swarm
 
-    def __init__(self, name: str, negotiation_timeout: float) -> None:
+    def __init__(self, name: str, negotiation_timeout: float, handler_grace: float) -> None:
         self._negotiation_timeout = negotiation_timeout
         self._handlers = HandlerTable()
         self._serving = TaskSupervisor(name)
         self._draining = False
+        self._stopped = False
+        self._handler_grace = handler_grace
+        self._overdue: dict[Connection, Deadline] = {}  # whose handlers are cancelled soon
 
     @property
     def protocols(self) -> list[str]:
@@ -84,7 +91,8 @@ class Serving:
         on. The stream is closed when the handler returns (unless a raw connection has taken it over: `OverStream`) and
         reset when it raises; what is the program's mistake is logged. A handler whose stream the peer resets is
         cancelled, unless `cancel_on_reset` is False. (Over QUIC a reset without a code, by a peer that has ended its
-        own direction, can't be told from its closing: it cancels nothing, and writing raises it.)
+        own direction, can't be told from its closing: it cancels nothing, and writing raises it.) So is one that
+        still runs `SwarmConfig.handler_grace` seconds after its connection has ended.
 
         Of one peer at most `max_streams_per_peer` are served at a time; one more waits until another has ended, or is
         refused, as `when_full` says.
@@ -121,13 +129,46 @@ class Serving:
             stream.reset(StreamErrorCode.SHUTDOWN)
             return
         try:
-            grant = self.swarm.limits.streams.admit(stream)
+            grant = self.swarm.limits.streams.admit(stream, partial(self._place_free, stream))
         except LimitExceeded:
             stream.reset(StreamErrorCode.RESOURCE_LIMIT_EXCEEDED)
+            return
+        if grant is None:
             return
         task = self._serving.spawn(self._serve(stream, grant), name=f"stream {stream.id}", at_end=grant.release)
         if task is None:
             grant.release()
+        else:
+            grant.cancel = task.cancel
+
+    def _place_free(self, stream: Stream) -> bool:
+        """One handler has ended that `stream` has waited for; whether it takes the place."""
+        if stream.is_over:
+            return False
+        self._stream_opened(stream)
+        return True
+
+    def _connection_lost(self, event: ConnectionLost) -> None:
+        """Handlers of the connection get a little time to notice."""
+        connection = event.connection
+        if self.swarm.limits.streams.of_connection(connection) and not self._stopped:
+            loop = asyncio.get_running_loop()
+            due = loop.time() + self._handler_grace
+            self._overdue[connection] = CoarseTimer.of(loop).call_at(due, partial(self._cancel_handlers, connection))
+
+    def _cancel_handlers(self, connection: Connection) -> None:
+        self._overdue.pop(connection, None)
+        for grant in self.swarm.limits.streams.of_connection(connection):
+            if grant.cancel is not None:
+                grant.cancel()
+
+    def _stop_serving(self) -> None:
+        """End all handlers, at once."""
+        self._stopped = True
+        for deadline in self._overdue.values():
+            deadline.cancel()
+        self._overdue.clear()
+        self._serving.abort()
 
     async def _serve(self, stream: Stream, grant: StreamGrant) -> None:
         """Agree on the protocol of a stream that a peer opened, and run the handler for it."""

@@ -64,6 +64,86 @@ async def test_a_slow_handler_counts_behind_the_reset_of_its_stream() -> None:
         stream.reset()
 
 
+async def test_a_handler_is_cancelled_a_grace_after_its_connection_has_ended() -> None:
+    async with Network() as network, host(network, "10.0.0.1", handler_grace=5.0) as victim:
+        running = 0
+
+        async def slow(_: Stream) -> None:
+            nonlocal running
+            running += 1
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                running -= 1
+
+        victim.handle("/slow/1", slow, cancel_on_reset=False)
+        async with host(network, "10.0.0.2") as peer:
+            for _ in range(3):
+                await peer.new_stream(victim.addrs[0], "/slow/1")
+            await asyncio.sleep(1)
+            assert running == 3
+        await asyncio.sleep(4)
+        assert running == 3
+        await asyncio.sleep(3)
+        assert running == victim.limits.streams.total == 0
+        async with host(network, "10.0.0.3") as peer:  # and what is under way when the host closes is no matter
+            await peer.new_stream(victim.addrs[0], "/slow/1")
+            await asyncio.sleep(1)
+        await asyncio.sleep(0.5)
+
+
+async def test_a_stream_waits_for_a_handler_that_ends() -> None:
+    async with (
+        Network() as network,
+        host(network, "10.0.0.1", max_handlers_per_connection=2) as victim,
+        host(network, "10.0.0.2") as peer,
+    ):
+        served: list[bytes] = []
+
+        @victim.handle("/slow/1")
+        async def slow(stream: Stream) -> None:
+            served.append(await stream.read())
+            await stream.close()
+            await asyncio.sleep(1)
+
+        connection = await peer.connect(victim.addrs[0])
+        streams = [await peer.new_stream(connection, "/slow/1") for _ in range(5)]
+        for number, stream in enumerate(streams):
+            await stream.write(b"%d" % number)
+            await stream.close_write()
+        streams[3].reset()
+        await asyncio.sleep(0.5)
+        assert served == [b"0", b"1"]
+        await asyncio.sleep(5)
+        assert served == [b"0", b"1", b"2", b"4"]
+        assert victim.limits.streams.total == 0
+        assert not victim.limits.streams._waiting
+
+
+async def test_a_stream_that_was_closed_keeps_its_place_for_a_minute_only() -> None:
+    async with Network() as network, host(network, "10.0.0.1") as victim, host(network, "10.0.0.2") as peer:
+
+        @victim.handle("/rude/1")
+        async def rude(_: Stream) -> None:
+            pass
+
+        connection = await peer.connect(victim.addrs[0])
+        first = await peer.new_stream(connection, "/rude/1")
+        await asyncio.sleep(30)
+        second = await peer.new_stream(connection, "/rude/1")
+        await asyncio.sleep(29)
+        ((theirs,),) = victim.peers.values()
+        assert len(theirs.streams) == 2
+        await asyncio.sleep(3)
+        assert len(theirs.streams) == 1
+        with pytest.raises(StreamReset):
+            await first.write(b"too late")
+        await second.close()
+        await asyncio.sleep(1)
+        assert not theirs.streams
+        await asyncio.sleep(100)
+
+
 async def test_a_stream_above_the_limit_is_reset_with_its_code() -> None:
     async with (
         Network() as network,

@@ -266,7 +266,7 @@ def test_handlers_count_until_they_end() -> None:
     assert "protocol /a: max_handlers_per_protocol 1 of 1" in str(subject.all.explain())
     for grant in (*grants, *grants):
         grant.release()
-    assert (limits.total, dict(limits.of_peer), dict(limits.of_protocol), limits.of_connection(one)) == (0, {}, {}, 0)  # type: ignore[arg-type]
+    assert (limits.total, dict(limits.of_peer), dict(limits.of_protocol), limits.of_connection(one)) == (0, {}, {}, ())  # type: ignore[arg-type]
 
 
 def test_explain_says_who_uses_what() -> None:

@@ -51,8 +51,10 @@ class SwarmConfig:
     """The same, for one protocol."""
     max_handlers_per_peer: int = 8192
     """The same, for all connections of one peer."""
-    max_handlers_per_connection: int = 2048
-    """The same, for one connection. More than the streams that it may have open: handlers end behind their streams."""
+    max_handlers_per_connection: int = 1024
+    """The same, for one connection. Some streams above it wait, since handlers end behind their streams."""
+    handler_grace: float = 5.0
+    """Seconds that handlers may still run when their connection has ended; then they are cancelled."""
     duplicate_grace: float = 5.0
     """Seconds between looks at a peer that has several connections with us: those that both sides hold to be too many
     are closed once they carry no stream."""
