@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -60,6 +62,11 @@ MAX_CERTIFICATE_SIZE = 16_384
 """Bytes of the largest certificate that is looked at; the largest honest one, all of RSA 8192, has some 5,000."""
 
 _MIN_HASH_SIZE = 32
+
+_REMEMBERED, _REMEMBERED_SIZE = 512, 2048
+"""Certificates, and bytes of the largest one, that need not be verified again: a peer that connects once more shows
+the same, and it costs two signatures. Half a megabyte, all together, and some for their keys.
+"""
 
 _SEQUENCE, _OCTET_STRING = 0x30, 0x04
 
@@ -107,7 +114,9 @@ def verify_certificate(der: bytes, *, now: datetime) -> PublicKey:
     if len(der) > MAX_CERTIFICATE_SIZE:
         raise HandshakeError(f"certificate: it has {len(der)} bytes, the limit is {MAX_CERTIFICATE_SIZE}")
     try:
-        return _verify(der, now)
+        voucher = (_remembered if len(der) <= _REMEMBERED_SIZE else _verified)(der)
+        _check_validity(voucher, now)
+        return voucher.key
     except HandshakeError:
         raise
     except InvalidSignature as error:
@@ -118,12 +127,19 @@ def verify_certificate(der: bytes, *, now: datetime) -> PublicKey:
         raise HandshakeError(f"certificate: malformed: {error}") from error
 
 
-def _verify(der: bytes, now: datetime) -> PublicKey:
+class _Voucher(NamedTuple):
+    """What a certificate says that is sound, whatever the time is."""
+
+    key: PublicKey
+    not_before: datetime
+    not_after: datetime
+
+
+def _verified(der: bytes) -> _Voucher:
     certificate = x509.load_der_x509_certificate(der)
     certificate_key = certificate.public_key()
     _check_strength(certificate, certificate_key)  # before anything is computed with it
     signed_key = _extension(certificate)
-    _check_validity(certificate, now)
     certificate.verify_directly_issued_by(certificate)
     encoded_key, signature = _parse_signed_key(signed_key)
     try:
@@ -133,7 +149,10 @@ def _verify(der: bytes, now: datetime) -> PublicKey:
     # "Peers MUST verify the signature, and abort the connection attempt if signature verification fails."
     if not key.verify(_SIGNED_PREFIX + _public_key_info(certificate_key), signature):
         raise HandshakeError(f"certificate: {key.peer_id} did not sign the certificate's key")
-    return key
+    return _Voucher(key, certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+
+
+_remembered = lru_cache(maxsize=_REMEMBERED)(_verified)  # which keeps no failure
 
 
 def _check_strength(certificate: x509.Certificate, key: CertificatePublicKeyTypes) -> None:
@@ -159,12 +178,12 @@ def _check_strength(certificate: x509.Certificate, key: CertificatePublicKeyType
         raise HandshakeError(f"certificate: signed over the hash {algorithm.name if algorithm else None}")
 
 
-def _check_validity(certificate: x509.Certificate, now: datetime) -> None:
+def _check_validity(voucher: _Voucher, now: datetime) -> None:
     # "abort the connection attempt if (a) the presented certificate is not yet valid, OR (b) if it is expired."
-    if now < certificate.not_valid_before_utc:
-        raise HandshakeError(f"certificate: not valid before {certificate.not_valid_before_utc}")
-    if now > certificate.not_valid_after_utc:
-        raise HandshakeError(f"certificate: expired at {certificate.not_valid_after_utc}")
+    if now < voucher.not_before:
+        raise HandshakeError(f"certificate: not valid before {voucher.not_before}")
+    if now > voucher.not_after:
+        raise HandshakeError(f"certificate: expired at {voucher.not_after}")
 
 
 def _extension(certificate: x509.Certificate) -> bytes:

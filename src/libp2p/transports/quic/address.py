@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import ip_address
 
 from ...multiaddr import Multiaddr, from_socket_address, host_port
@@ -27,6 +28,7 @@ def network(addr: SocketAddress) -> bytes:
     return ip_address(addr[0]).packed[:8]
 
 
+@lru_cache(maxsize=1024)
 def from_socket(addr: SocketAddress) -> Multiaddr:
     """The multiaddr of a socket address."""
     return from_socket_address(addr[0], addr[1], "udp", scope_id=addr[3] if len(addr) == 4 else 0) / "quic-v1"
