@@ -42,12 +42,14 @@ class LocalPort(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DialOptions:
-    """How to dial. The first two are the transport's, the others the swarm's."""
+    """How to dial. The first three are the transport's, the others the swarm's."""
 
     role: Role = Role.INITIATOR
     """Our part in the handshakes: the responder's where both sides dial, and the peer begins."""
     local_port: LocalPort = LocalPort.SHARED
     """Which port the dial comes from."""
+    host_name: str = ""
+    """The name that the address was looked up by, where it was: what stands above may have to say it."""
     dial: bool = True
     """Whether to dial where there is no connection."""
     allow_limited: bool = True

@@ -27,6 +27,7 @@ from ..events import EventBus
 from ..figures import Figure, Measured
 from ..identity import PeerId, PrivateKey
 from ..io import Buffer, HostMemory, TaskSupervisor, all_of
+from ..io.timers import loop_time
 from ..multiaddr import Multiaddr, Resolver, is_relayed
 from ..muxers.yamux import Yamux
 from ..peerstore import MemoryPeerStore, PeerStore
@@ -101,7 +102,6 @@ class Host(Serving):
         self.key = key or PrivateKey.generate()
         self.id = self.key.public_key.peer_id
         self.config = config or HostConfig()
-        self.peerstore = peerstore if peerstore is not None else MemoryPeerStore()
         self.events = EventBus()
         name = f"host {self.id}"
         super().__init__(name, self.config.negotiation_timeout, self.config.swarm.handler_grace)
@@ -121,6 +121,7 @@ class Host(Serving):
         context = TransportContext(
             self.key, upgrader, resolver=resolver, is_private=private_network is not None, memory=memory
         )
+        self.peerstore = peerstore if peerstore is not None else MemoryPeerStore(clock=loop_time)
         self._interfaces = context.shared(Interfaces)
         self.swarm = Swarm(
             self.id,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import math
+import time
 from collections import deque
 from collections.abc import Callable
 from weakref import WeakKeyDictionary, ref
@@ -20,6 +21,16 @@ GRANULARITY = 1.0
 
 _BATCH = 64
 """Callbacks that run in one turn of the loop."""
+
+
+def loop_time() -> float:
+    """Seconds by the running event loop's clock, which in a simulation is a virtual one. Where no loop runs it is the
+    system's, which by default is the same.
+    """
+    try:
+        return asyncio.get_running_loop().time()
+    except RuntimeError:
+        return time.monotonic()
 
 
 class Deadline:

@@ -138,14 +138,18 @@ class Resolver:
         handshake will tell. Raises `ResolveError`, which names the address and the reason, if no address is left, and
         `InvalidMultiaddr` if `peer_id_text` is no peer id and that matters.
         """
+        return list(await self.resolve_with_names(address, peer_id_text=peer_id_text))
+
+    async def resolve_with_names(self, address: Multiaddr, *, peer_id_text: str | None = None) -> dict[Multiaddr, str]:
+        """The same, each with the host name whose record led to it; "" where there was none."""
         if _query(address) is None and address.peer_id_text in (None, peer_id_text):
-            return [address]
+            return {address: ""}
         peer = None if peer_id_text is None else Component.from_text("p2p", peer_id_text).value
         run = _Run(self._config, self._lookup, asyncio.get_running_loop().time() + self._config.timeout)
         resolved = await run.resolve(address)
         found = [a for a in resolved if peer is None or a.peer_id_text in (None, peer)]
         if found:
-            return found
+            return {a: run.names.get(a, "") for a in found}
         reasons = [f"its addresses lead to other peers than {peer}"] if resolved else run.reasons[:5]
         raise ResolveError(f"cannot resolve {address}: {'; '.join(reasons)}") from run.cause
 
@@ -169,6 +173,8 @@ class _Run:
         self._lookup = lookup
         self._deadline = deadline
         self._answers: dict[_Query, Sequence[str]] = {}
+        self.names: dict[Multiaddr, str] = {}
+        """By address, the host name that was looked up for it."""
         self.reasons: list[str] = []
         self.cause: Exception | None = None
 
@@ -242,6 +248,8 @@ class _Run:
             hosts = [host for host in hosts if (host[0].name == "ip4") == (protocol == "dns4")]
             if answers and not hosts:
                 self._drop(f"{name!r} has no records for /{protocol}")
+        for host in hosts:
+            self.names.setdefault(host, name)
         return sorted(hosts, key=lambda host: host[0].name == "ip4")
 
     def _records(self, name: str, texts: Sequence[str], suffix: Multiaddr) -> list[Multiaddr]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from ..connection import Connection, DialOptions, Role, Transport
 from ..errors import DialError, Libp2pError
@@ -154,7 +155,9 @@ class Dialer:
             peer,
             plan,
             obstacles=lambda now: self._obstacles(peer, options, now),
-            attempt=lambda addr, limit: self._attempt(peer, addr, options, limit),
+            attempt=lambda addr, host_name, limit: self._attempt(
+                peer, addr, replace(options, host_name=host_name) if host_name else options, limit
+            ),
             resolver=self._resolver,
             config=self._config,
         )

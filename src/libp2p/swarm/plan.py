@@ -15,7 +15,7 @@ Rules:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..errors import Libp2pError, ResolveError
@@ -40,6 +40,8 @@ class Origin(NamedTuple):
     """As it was given, or known: with the name that led to it."""
     is_given: bool
     """Whether the caller gave it."""
+    host_name: str = ""
+    """The name of its host, where it was looked up by one."""
 
 
 Obstacle = Callable[[Multiaddr, Origin], Exception | None]
@@ -68,13 +70,13 @@ class DialPlan:
         self._names: deque[Origin] = deque()
         self._looking_up: dict[Multiaddr, Origin] = {}
         self._waiting: dict[Multiaddr, Origin] = {}
-        self._tried: dict[Multiaddr, None] = {}
+        self._tried: dict[Multiaddr, Origin] = {}
         self._running: set[Multiaddr] = set()
         self._start: float | None = None
         wanted = dict.fromkeys(given, True)
         for addr in known:
             wanted.setdefault(addr, False)
-        for origin in map(Origin._make, wanted.items()):
+        for origin in (Origin(addr, is_given) for addr, is_given in wanted.items()):
             if begins_with_name(origin.addr):
                 self._names.append(origin)
             else:
@@ -82,14 +84,18 @@ class DialPlan:
 
     # What has happened
 
-    def resolved(self, name: Multiaddr, outcome: Sequence[Multiaddr] | Exception) -> None:
-        """`name` was looked up."""
+    def resolved(self, name: Multiaddr, outcome: Mapping[Multiaddr, str] | Exception) -> None:
+        """`name` was looked up: the addresses, each with the name of its host."""
         origin = self._looking_up.pop(name)
         if isinstance(outcome, Exception):
             self.errors[name] = outcome
             return
-        for addr in outcome:
-            self._candidate(addr, origin)
+        for addr, host_name in outcome.items():
+            self._candidate(addr, origin._replace(host_name=host_name))
+
+    def host_name(self, addr: Multiaddr) -> str:
+        """The name that `addr`, which is tried, was looked up by; "" where there was none."""
+        return self._tried[addr].host_name
 
     def failed(self, addr: Multiaddr, error: Exception) -> None:
         """The attempt at `addr` came to nothing."""
@@ -132,8 +138,7 @@ class DialPlan:
                 return Step(look_up, dial, None)
             if self._running and (due := self._start + delay) > now:
                 return Step(look_up, dial, due - now)
-            del self._waiting[addr]
-            self._tried[addr] = None
+            self._tried[addr] = self._waiting.pop(addr)
             self._running.add(addr)
             dial.append(addr)
         return Step(look_up, dial, None)

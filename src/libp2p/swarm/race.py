@@ -33,7 +33,8 @@ class DialerConfig:
 
 
 class Race:
-    """One dial. `obstacles` tells what speaks against addresses now, `attempt` dials one within so many seconds."""
+    """One dial. `obstacles` tells what speaks against addresses now, `attempt` dials one, which has that host
+    name, within so many seconds."""
 
     def __init__(
         self,
@@ -41,7 +42,7 @@ class Race:
         plan: DialPlan,
         *,
         obstacles: Callable[[float], Obstacle],
-        attempt: Callable[[Multiaddr, float], Coroutine[Any, Any, Connection]],
+        attempt: Callable[[Multiaddr, str, float], Coroutine[Any, Any, Connection]],
         resolver: Resolver,
         config: DialerConfig,
     ) -> None:
@@ -52,7 +53,7 @@ class Race:
         self._resolver = resolver
         self._config = config
         self._attempts: dict[asyncio.Task[Connection], Multiaddr] = {}
-        self._lookups: dict[asyncio.Task[list[Multiaddr]], Multiaddr] = {}
+        self._lookups: dict[asyncio.Task[dict[Multiaddr, str]], Multiaddr] = {}
         self._loop = asyncio.get_running_loop()
         self._deadline = self._loop.time() + config.dial_timeout
 
@@ -80,7 +81,7 @@ class Race:
             for name in step.look_up:
                 self._lookups[self._start(self._look_up(name), f"look up {name}")] = name
             for addr in step.dial:
-                self._attempts[self._start(self._attempt(addr, self._limit(now)), f"dial {addr}")] = addr
+                self._attempts[self._start(self._try(addr, now), f"dial {addr}")] = addr
             pause = self._deadline - now if step.wait is None else min(step.wait, self._deadline - now)
             tasks = {*self._attempts, *self._lookups}
             done, _ = await asyncio.wait(tasks, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
@@ -92,7 +93,7 @@ class Race:
     async def _only(self, addr: Multiaddr, now: float) -> Connection:
         """What the race comes to with one address: no task of its own is needed."""
         try:
-            return await self._attempt(addr, self._limit(now))
+            return await self._try(addr, now)
         except asyncio.CancelledError as error:
             if (task := asyncio.current_task()) is not None and task.cancelling():
                 raise
@@ -102,15 +103,15 @@ class Race:
             self._plan.failed(addr, error)
             raise DialError(self._peer, self._plan.errors) from error
 
-    def _limit(self, now: float) -> float:
-        """Seconds that an attempt has which begins now."""
-        return min(self._config.attempt_timeout, self._deadline - now)
+    def _try(self, addr: Multiaddr, now: float) -> Coroutine[Any, Any, Connection]:
+        limit = min(self._config.attempt_timeout, self._deadline - now)
+        return self._attempt(addr, self._plan.host_name(addr), limit)
 
     def _start(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         return self._loop.create_task(work, name=name)
 
-    def _look_up(self, name: Multiaddr) -> Coroutine[Any, Any, list[Multiaddr]]:
-        return self._resolver.resolve(name, peer_id_text=str(self._peer) if self._peer else None)
+    def _look_up(self, name: Multiaddr) -> Coroutine[Any, Any, dict[Multiaddr, str]]:
+        return self._resolver.resolve_with_names(name, peer_id_text=str(self._peer) if self._peer else None)
 
     def _take(self, done: set[asyncio.Task[Any]]) -> Connection | None:
         """Tell the plan what has come to nothing, and which names are resolved; return the winner, if there is one."""

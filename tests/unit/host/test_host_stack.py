@@ -1,5 +1,6 @@
 """What a host is made of: transports, security, muxers, a private network."""
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from libp2p.connection import Accept, Connection, DialOptions, Listener, Muxer, SecurityProtocol, Stream, Transport
 from libp2p.errors import DialError, HandshakeError, Libp2pError, LocalProtocolError, StageTimeout
 from libp2p.host import Host
-from libp2p.identity import PeerId
+from libp2p.identity import PeerId, PrivateKey
 from libp2p.multiaddr import Multiaddr
 from libp2p.muxers.mplex import Mplex
 from libp2p.muxers.yamux import Yamux
@@ -138,3 +139,20 @@ async def test_a_transport_serves_one_host() -> None:
     Host(transports=[transport])
     with pytest.raises(LocalProtocolError, match="another host's already"):
         Host(transports=[transport])
+
+
+async def test_what_a_host_knows_of_peers_expires_by_the_time_of_its_loop() -> None:
+    host = Host(transports=[])
+    peer = PrivateKey.generate().public_key.peer_id
+    host.peerstore.add_addrs(peer, [Multiaddr("/ip4/192.0.2.1/tcp/1")], 60)
+    await asyncio.sleep(59)
+    assert host.peerstore.addrs(peer)
+    await asyncio.sleep(2)
+    assert not host.peerstore.addrs(peer)
+
+
+def test_a_host_can_be_told_of_peers_where_no_loop_runs() -> None:
+    host = Host(transports=[])
+    peer = PrivateKey.generate().public_key.peer_id
+    host.peerstore.add_addrs(peer, [Multiaddr("/ip4/192.0.2.1/tcp/1")], 60)
+    assert host.peerstore.addrs(peer)

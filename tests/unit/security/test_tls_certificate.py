@@ -207,3 +207,26 @@ def test_there_must_be_one_certificate() -> None:
     for chain in ([], [der_of(certificate)] * 2):
         with pytest.raises(HandshakeError, match=f"there must be one, the peer sent {len(chain)}"):
             verify_chain(chain, now=NOW)
+
+
+def test_a_certificate_that_was_verified_costs_no_signatures_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate, _ = make_certificate(KEY, now=NOW)
+    encoded = der_of(certificate)
+    assert verify_certificate(encoded, now=NOW) == KEY.public_key
+
+    def verify(*_: object) -> bool:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr("libp2p.identity.public_key.PublicKey.verify", verify)
+    assert verify_certificate(encoded, now=NOW) == KEY.public_key
+    with pytest.raises(HandshakeError, match="not valid before"):  # the time is looked at each time
+        verify_certificate(encoded, now=NOW - timedelta(days=1))
+
+
+def test_a_certificate_that_is_refused_is_refused_again() -> None:
+    certificate, _ = make_certificate(KEY, now=NOW)
+    broken = bytearray(der_of(certificate))
+    broken[-1] ^= 1
+    for _ in range(2):
+        with pytest.raises(HandshakeError):
+            verify_certificate(bytes(broken), now=NOW)

@@ -356,3 +356,19 @@ async def test_an_ipv4_address_mapped_into_ipv6_is_dialed_as_what_it_is(fake: An
     dials = Dials(fake, {})
     await dials(Multiaddr("/ip6/::ffff:8.8.8.1/tcp/1"), A)
     assert [addr for _, addr in dials.transport.log] == [str(A)]
+
+
+async def test_a_transport_hears_the_name_that_an_address_was_looked_up_by(fake: Any) -> None:
+    dials = Dials(fake, {A: fake.plan(), B: fake.plan()})
+    heard: list[tuple[Multiaddr, str]] = []
+    dial = dials.transport.dial
+
+    async def listening(addr: Multiaddr, peer: Any, options: DialOptions = DialOptions()) -> Connection:
+        heard.append((addr, options.host_name))
+        connection: Connection = await dial(addr, peer, options)
+        return connection
+
+    dials.transport.dial = listening
+    await dials(A)
+    await dials(Multiaddr("/dns4/two.example/tcp/1"))
+    assert heard == [(A, ""), (A, "two.example")]

@@ -18,6 +18,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
+from libp2p.connection import DialOptions
 from libp2p.errors import HandshakeError, InvalidInput, LimitExceeded, ListenError, StageTimeout
 from libp2p.multiaddr import Component, Multiaddr, host_port
 from libp2p.testing.transports import AcceptAll, RawUpgrader, context
@@ -441,3 +442,30 @@ def test_a_network_that_is_none_is_refused() -> None:
 def test_the_library_is_loaded_when_it_is_used() -> None:
     code = "import sys, libp2p.transports.websocket; sys.exit('websockets' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "host"),
+    [
+        ("node.example.com", "node.example.com"),
+        ("b\u00fccher.example", "xn--bcher-kva.example"),
+        ("", "127.0.0.1"),
+        ("x\r\nEvil: yes", "127.0.0.1"),
+        ("a..b", "127.0.0.1"),
+    ],
+)
+async def test_the_server_is_asked_by_the_name_that_led_to_it(name: str, host: str) -> None:
+    heads: list[bytes] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        await hang_up(writer)
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(HandshakeError, match="404"):
+            await websocket().dial(Multiaddr(f"/ip4/127.0.0.1/tcp/{port}/ws"), None, DialOptions(host_name=name))
+    (line,) = [line for line in heads[0].split(b"\r\n") if line.startswith(b"Host:")]
+    assert line == f"Host: {host}:{port}".encode()
+    assert b"Evil" not in heads[0]

@@ -23,6 +23,7 @@ from ...connection import Connection, Service, ServiceHost, Stream, Target
 from ...errors import IncompleteRead, InvalidRecord, Libp2pError, RoutingError, StreamReset
 from ...identity import PeerId
 from ...io import time_limit
+from ...io.timers import loop_time
 from ...multiaddr import may_share, reach_of_remote
 from ...peerstore import ADDRESS_TTL
 from ...records import PeerRecord, RecordForm
@@ -55,14 +56,14 @@ def open_record(envelope: bytes, *, expected_peer: PeerId | None = None) -> tupl
 
 
 class RendezvousPoint(Service):
-    """Serves as a rendezvous point. `clock` gives the time in seconds."""
+    """Serves as a rendezvous point. `clock` gives the time in seconds, by default the event loop's."""
 
     def __init__(
         self,
         host: ServiceHost,
         config: RendezvousConfig | None = None,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = loop_time,
     ) -> None:
         super().__init__(host)
         self.config = config or RendezvousConfig()

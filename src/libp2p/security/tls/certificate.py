@@ -115,8 +115,6 @@ def verify_certificate(der: bytes, *, now: datetime) -> PublicKey:
         raise HandshakeError(f"certificate: it has {len(der)} bytes, the limit is {MAX_CERTIFICATE_SIZE}")
     try:
         voucher = (_remembered if len(der) <= _REMEMBERED_SIZE else _verified)(der)
-        _check_validity(voucher, now)
-        return voucher.key
     except HandshakeError:
         raise
     except InvalidSignature as error:
@@ -125,6 +123,8 @@ def verify_certificate(der: bytes, *, now: datetime) -> PublicKey:
         raise HandshakeError(f"certificate: it has the extension {error.oid.dotted_string} twice") from error
     except Exception as error:
         raise HandshakeError(f"certificate: malformed: {error}") from error
+    _check_validity(voucher, now)
+    return voucher.key
 
 
 class _Voucher(NamedTuple):

@@ -66,3 +66,12 @@ def parse_address(addr: Multiaddr) -> WsAddress:
     if (parsed := read_address(addr)) is None:
         raise InvalidMultiaddr(f"{addr} is no WebSocket address")
     return parsed
+
+
+def http_host(name: str) -> str:
+    """`name` as HTTP's Host header has it; "" where it is no host name."""
+    try:
+        text = name.encode("idna").decode()
+    except UnicodeError:
+        return ""
+    return text if all(letter.isalnum() or letter in "-._" for letter in text) else ""

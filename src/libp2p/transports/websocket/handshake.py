@@ -26,9 +26,11 @@ _logger = logging.getLogger("libp2p.transports.websocket.websockets")
 """What `websockets` says, in the tree of this package."""
 
 
-async def request_upgrade(raw: RawConnection, address: WsAddress, *, max_head: int) -> Protocol:
-    """The dialer's handshake over `raw`. Raises `HandshakeError`, and what reading `raw` raises."""
-    uri = WebSocketURI(address.secure, address.name, address.target.port, address.path, "", None, None)
+async def request_upgrade(raw: RawConnection, address: WsAddress, *, host: str, max_head: int) -> Protocol:
+    """The dialer's handshake over `raw`, with the server that is called `host`. Raises `HandshakeError`, and what
+    reading `raw` raises.
+    """
+    uri = WebSocketURI(address.secure, host, address.target.port, address.path, "", None, None)
     protocol = ClientProtocol(uri, logger=_logger)
     protocol.send_request(protocol.connect())
     raw.send(protocol.data_to_send())

@@ -4,6 +4,7 @@ Rules:
 - TLS is the web's: the dialer checks the certificate for the name in /sni, else for the IP address. It comes on top of
   the libp2p handshake, never in its place ("should also be used to encrypt all traffic ... even if TLS certificates are
   also used at the transport layer").
+- The request's Host is the name in the address, also behind its resolution: a proxy may serve several.
 - Requests of any Origin are taken: who a peer is, is proven by its key, and no cookie or other authority of a browser
   means anything here.
 - The `websockets` library is loaded when it is first used.
@@ -38,7 +39,7 @@ from ..inbound import InboundUpgrades
 from ..interfaces import Interfaces
 from ..tcp.ports import Lease, Opening, TcpPorts
 from ..tcp.transport import connect
-from .address import WsAddress, parse_address, read_address
+from .address import WsAddress, http_host, parse_address, read_address
 
 if TYPE_CHECKING:
     from .connection import WsConnection
@@ -114,7 +115,7 @@ class WebSocket(StreamTransport):
         raw = await connect(address.target, memory, timeout=self._config.connect_timeout)
         try:
             async with time_limit("WebSocket handshake", self._config.handshake_timeout):
-                connection = await self._open(raw, address, addr.without_peer())
+                connection = await self._open(raw, address, addr.without_peer(), options.host_name)
         except BaseException:
             raw.abort()
             raise
@@ -149,7 +150,7 @@ class WebSocket(StreamTransport):
         lease.on_died = lambda error: accept.listener_died(listener, error)
         return listener
 
-    async def _open(self, raw: RawConnection, address: WsAddress, addr: Multiaddr) -> WsConnection:
+    async def _open(self, raw: RawConnection, address: WsAddress, addr: Multiaddr, host_name: str) -> WsConnection:
         """The dialer's part, on a connection that was made."""
         from .connection import WsConnection  # noqa: PLC0415
         from .handshake import request_upgrade  # noqa: PLC0415
@@ -159,7 +160,8 @@ class WebSocket(StreamTransport):
         if address.secure:
             context = await self._client_context()
             raw = await start_tls(raw, context, server_name=address.name, memory=self._memory())
-        protocol = await request_upgrade(raw, address, max_head=config.max_header_size)
+        host = address.server_name or http_host(host_name) or address.name
+        protocol = await request_upgrade(raw, address, host=host, max_head=config.max_header_size)
         return WsConnection(
             raw,
             protocol,
