@@ -14,12 +14,18 @@ from typing import Any
 from libp2p.testing.loop import run
 
 from . import report
+from .churn import churn
 from .lookups import dead_and_silent, healthy, unresponsive
+from .network import HOUR
 from .outcome import Outcome, keep, kept_outcomes
+from .sybils import besieged
 
 SCENARIOS: dict[str, Callable[[], Coroutine[Any, Any, Outcome]]] = {
     "dead": lambda: dead_and_silent(1000, 150, 3),
     "unresponsive": lambda: unresponsive(200, 100),
+    "churn-day": lambda: churn("churn-day", 200, hours=48, period=24 * HOUR, republish=22 * HOUR),
+    "churn-2h": lambda: churn("churn-2h", 200, hours=48, period=2 * HOUR, republish=4 * HOUR),
+    "sybils": lambda: besieged(500, 40),
     "large": lambda: healthy(5000, 200, 4),
 }
 SLOW = ("large",)

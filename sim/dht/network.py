@@ -25,6 +25,7 @@ from random import Random
 
 from libp2p.connection import Stream
 from libp2p.host import Host
+from libp2p.identity import PrivateKey
 from libp2p.protocols.kad import KadConfig, KadDht, Mode
 from libp2p.protocols.kad.keys import peer_position, position
 from libp2p.testing.links import Link
@@ -75,8 +76,7 @@ class Dhts:
         joined = []
 
         async def join() -> None:
-            number = await self.sim.add()
-            await self.sim.services[number].ready()
+            number = await self.join()
             self.live.add(number)
             joined.append(number)
 
@@ -86,6 +86,12 @@ class Dhts:
             count -= together
         return joined
 
+    async def join(self, key: PrivateKey | None = None) -> int:
+        """One server more, until its table is filled; its number. It is not counted among the live ones."""
+        number = await self.sim.add(key)
+        await self.sim.services[number].ready()
+        return number
+
     async def refreshed(self, hours: float = 1.0) -> None:
         """Wait until every server has filled its table again, each in its own time."""
         await asyncio.sleep(hours * HOUR + 60)
@@ -93,6 +99,13 @@ class Dhts:
     def any(self) -> KadDht:
         """A live server at random, none of the first: those know more than others."""
         return self.sim.services[self.dice.choice(sorted(number for number in self.live if number >= FIRST))]
+
+    def two(self) -> tuple[KadDht, KadDht]:
+        """Two different ones."""
+        one = other = self.any()
+        while other is one:
+            other = self.any()
+        return one, other
 
     def sample(self, part: float) -> list[int]:
         """So many of the live servers, none of the first."""

@@ -86,8 +86,10 @@ def test_providers(network: list[str]) -> None:
     assert found["peer"] == provided["peer"]
 
 
-def test_crawl(network: list[str]) -> None:
+def test_crawl(network: list[str], tmp_path: Path) -> None:
+    plot = tmp_path / "network.svg"
     command = [*COMMAND, "crawl", "--bootstrap", network[0], "--protocol", "/test/kad/1.0.0", "--json"]
+    command += ["--plot", str(plot)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     *found, summary = [json.loads(line) for line in done.stdout.splitlines()]
@@ -95,6 +97,7 @@ def test_crawl(network: list[str]) -> None:
     assert {one["peer"] for one in found if not one["error"]} == peers
     assert all(set(one["neighbours"]) >= peers - {one["peer"]} and one["addrs"] for one in found if not one["error"])
     assert summary["reached"] == 3
+    assert plot.read_text().endswith("</svg>\n")
 
 
 def test_values(network: list[str], tmp_path: Path) -> None:

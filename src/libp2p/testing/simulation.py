@@ -108,12 +108,14 @@ class Simulation(Generic[S]):
     ) -> None:
         await self._exit.__aexit__(kind, error, trace)
 
-    async def add(self) -> int:
-        """One more host, alone on its machine, with its service; its number."""
+    async def add(self, key: PrivateKey | None = None) -> int:
+        """One more host, alone on its machine, with its service; its number. `key` is its identity, by default one of
+        the dice's.
+        """
         async with self._adding, AsyncExitStack() as exits:
             number = len(self.hosts)
             node = self.network.node(str(self._first_ip + number))
-            host = await exits.enter_async_context(self._host(node))
+            host = await exits.enter_async_context(self._host(node, key))
             if self._service is not None:
                 self.services.append(await exits.enter_async_context(self._service(host)))
             self.nodes.append(node)
@@ -160,12 +162,12 @@ class Simulation(Generic[S]):
                 await asyncio.sleep(_STEP)
         return loop.time() - start
 
-    def _host(self, node: Node) -> Host:
-        key = Ed25519PrivateKey.from_private_bytes(self.dice.randbytes(32))
+    def _host(self, node: Node, key: PrivateKey | None) -> Host:
+        secret = Ed25519PrivateKey.from_private_bytes(self.dice.randbytes(32))
         cheap = self._stack is Stack.CHEAP
         transport: Transport = CheapTransport(node, self._cheap) if cheap else node.transport()
         return Host(
-            PrivateKey.from_handle(KeyType.ED25519, key),
+            key or PrivateKey.from_handle(KeyType.ED25519, secret),
             [f"/{'ip6' if ':' in node.ips[0] else 'ip4'}/{node.ips[0]}/tcp/{PORT}"],
             transports=[transport],
             security=[self._unused if cheap else Noise()],

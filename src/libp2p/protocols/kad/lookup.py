@@ -10,8 +10,9 @@ Rules:
   At the end, those that would be part of the result are waited for as long again, and no longer.
 - It converges when the `beta` nearest peers, without those that failed or are slow, have answered, or when there is
   nobody left to ask. Then the rest of the `k` nearest are asked, all at once: the result is peers that answered.
-- `region` bits: it does not converge before every peer heard of that shares as many bits with the key has been asked.
-  Peers that crowd around the key (sybils) then don't end the search before the honest ones behind them are found.
+- Where peers crowd around the key (sybils) it is widened: it goes on until those of the key's whole region, who share
+  as many bits with it, have been asked, so that the honest ones behind the crowd are found. Of those that share equally
+  many bits so many are asked as chance may put there: a crowd costs no more requests for being larger.
 - Bounded: `max_requests` are asked at most, `max_candidates` remembered at most: the nearest.
 """
 
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ...identity import PeerId
-from .keys import Position, common_prefix, peer_position
+from .keys import BITS, Position, peer_position
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +74,28 @@ class Candidate:
     def __lt__(self, other: Candidate) -> bool:
         return self.distance < other.distance
 
+    @property
+    def common(self) -> int:
+        """Bits that it shares with the target."""
+        return BITS - self.distance.bit_length()
+
+
+@dataclass(frozen=True, slots=True)
+class _Region:
+    """Those who share `bits` bits with the target, in a network of so many servers."""
+
+    bits: int
+    servers: float
+
+    def most(self, common: int) -> float:
+        """How many honest servers share exactly `common` bits with the target, at most: with fewer than one in a
+        thousand there are more.
+        """
+        return self.servers / float(1 << common) + 4
+
 
 class Lookup:
-    """The search for the peers nearest to `target`, starting from `seeds`. `region`: see the module's rules."""
+    """The search for the peers nearest to `target`, starting from `seeds`."""
 
     def __init__(
         self,
@@ -84,12 +104,12 @@ class Lookup:
         config: LookupConfig | None = None,
         *,
         own: PeerId | None = None,
-        region: int | None = None,
     ) -> None:
         self.target = target
         self._config = config or LookupConfig()
         self._own = own
-        self._region = region
+        self._region: _Region | None = None
+        self._asked: Counter[int] = Counter()  # by the bits that they share with the target
         self._order: list[Candidate] = []  # the nearest first
         self._candidates: dict[PeerId, Candidate] = {}
         self._converged = False
@@ -114,8 +134,14 @@ class Lookup:
             chosen.patience = patience(chosen.peer)
             chosen.impatient_at = now + chosen.patience
             self.requests += 1
+            self._asked[chosen.common] += 1
             asked.append(chosen.peer)
         return asked
+
+    def widen(self, bits: int, servers: float) -> None:
+        """Go on: in the whole region that shares `bits` bits with the target, in a network of so many servers."""
+        self._region = _Region(bits, servers)
+        self._converged = False
 
     def answered(self, peer: PeerId, closer: Iterable[PeerId]) -> int:
         """A peer has answered, and named these. Returns how many of them were new."""
@@ -166,7 +192,7 @@ class Lookup:
 
     def answered_within(self, bits: int) -> list[PeerId]:
         """The peers that have answered and share that many bits with the target, the nearest first."""
-        return [peer for peer in self.nearest(len(self._order)) if self.common(peer) >= bits]
+        return [one.peer for one in self._order if one.state is State.ANSWERED and one.common >= bits]
 
     def hops(self, peer: PeerId) -> int | None:
         """How many answers lie between the first peers and this one; None for one that was not heard of."""
@@ -177,10 +203,6 @@ class Lookup:
         """What is known of `peer`; None for one that was not heard of."""
         candidate = self._candidates.get(peer)
         return None if candidate is None else candidate.state
-
-    def common(self, peer: PeerId) -> int:
-        """Bits that `peer` shares with the target."""
-        return common_prefix(peer_position(peer), self.target)
 
     @property
     def distance_left(self) -> int:
@@ -200,15 +222,15 @@ class Lookup:
             return self._rest()
         if waiting >= self._config.alpha:
             return None
-        return next((one for one in self._order if one.state is State.HEARD), None)
+        return next((one for one in self._order if one.state is State.HEARD and self._is_wanted(one)), None)
 
     def _has_converged(self) -> bool:
         """Whether the nearest that can be reached have answered."""
         left = self._config.beta
         for one in self._order:
-            if one.state in _PASSED_OVER:
+            if one.state in _PASSED_OVER or (one.state is State.HEARD and not self._is_wanted(one)):
                 continue
-            in_region = self._region is not None and self.common(one.peer) >= self._region
+            in_region = self._region is not None and one.common >= self._region.bits
             if one.state is not State.ANSWERED:
                 if left > 0 or in_region:
                     return False
@@ -218,11 +240,16 @@ class Lookup:
                 return True
         return left <= 0 or not any(one.state in (State.SLOW, State.OVERDUE) for one in self._order)
 
+    def _is_wanted(self, candidate: Candidate) -> bool:
+        """Whether a peer heard of may be asked: not one more of a crowd."""
+        region, common = self._region, candidate.common
+        return region is None or common < region.bits or self._asked[common] < region.most(common)
+
     def _rest(self) -> Candidate | None:
         """The next of the `k` nearest that has not been asked, failed and slow ones not counted."""
         left = self._config.k
         for one in self._order:
-            if one.state is State.HEARD:
+            if one.state is State.HEARD and self._is_wanted(one):
                 return one
             left -= one.state in (State.ANSWERED, State.WAITING)
             if left <= 0:

@@ -28,6 +28,9 @@ from .wire import Message, MessageType
 _TABLE_ADDR_TTL = 2 * 3600.0
 """Seconds for which the addresses of a peer in the table are kept without a connection: longer than `max_silence`."""
 
+_REGION_PEERS = 20
+"""Honest peers that the region asked of a crowded key should hold."""
+
 
 class Node:
     """The running DHT, without what its users call."""
@@ -67,13 +70,12 @@ class Node:
         *,
         on_answer: OnAnswer | None = None,
         progress: Progress | None = None,
-        region: int | None = None,
         until: Callable[[], bool] | None = None,
     ) -> Query:
         """Look up the peers nearest to `key`, asking each for `kind`; begins with those of the table."""
         target = position(key)
         nearest = self.table.nearest(target, self.config.lookup.k)
-        lookup = Lookup(target, nearest, self.config.lookup, own=self.host.id, region=region)
+        lookup = Lookup(target, nearest, self.config.lookup, own=self.host.id)
 
         async def ask(peer: PeerId, told: tuple[Told, ...]) -> Answer:
             return await self.messenger.request(peer, Message(kind, key), told)
@@ -95,6 +97,20 @@ class Node:
         if not query.stopped:
             self.size.found(target, [peer_position(peer) for peer in lookup.nearest()])
         return query
+
+    async def holders(self, query: Query) -> list[PeerId]:
+        """The peers that should keep what belongs to the target of a lookup that has ended: the nearest. Where so many
+        peers crowd around the target that it can't be chance, the lookup goes on, and they are its whole region.
+        """
+        lookup, servers, bits = query.lookup, self.size.servers, self.size.region_bits(_REGION_PEERS)
+        nearest = lookup.nearest()
+        positions = [peer_position(peer) for peer in nearest]
+        if query.stopped or servers is None or bits is None or not self.size.is_crowded(lookup.target, positions):
+            return nearest
+        lookup.widen(bits, servers)
+        async with self._lookups:
+            await query.run()
+        return list(dict.fromkeys([*lookup.answered_within(bits), *lookup.nearest()]))
 
     def _finish_later(self, peer: PeerId, request: asyncio.Task[Answer]) -> bool:
         """A lookup has ended before a request: it goes on where it decides whether a peer stays in the table."""

@@ -33,9 +33,6 @@ from .wire import Message, MessageType
 
 logger = logging.getLogger(__name__)
 
-_REGION_PEERS = 20
-"""Honest peers that the region asked of a crowded key should hold."""
-
 _CERTAINTY = 0.9
 """How certain it must be that a server is among the nearest, to be told before the lookup has ended."""
 
@@ -83,12 +80,7 @@ class Providers:
         """The peers that should know who provides `key`: the nearest, or its whole region where it is crowded."""
         node = self._node
         query = await node.lookup(key, progress=progress, on_answer=on_answer)
-        peers = query.lookup.nearest()
-        if node.size.is_crowded(position(key), [peer_position(peer) for peer in peers]):
-            bits = node.size.region_bits(_REGION_PEERS)
-            query = await node.lookup(key, progress=progress, region=bits)
-            peers = list(dict.fromkeys([*query.lookup.answered_within(bits or 0), *query.lookup.nearest()]))
-        return query, peers
+        return query, await node.holders(query)
 
     async def announce(self, key: bytes, peer: PeerId, query: Query | None) -> bool:
         """Announce `key` to one peer; whether that worked."""
@@ -146,10 +138,7 @@ class Providers:
             return search.is_done
 
         query = await node.lookup(key, MessageType.GET_PROVIDERS, on_answer=on_answer, progress=progress)
-        positions = [peer_position(peer) for peer in query.lookup.nearest()]
-        if not search.is_done and node.size.is_crowded(position(key), positions):
-            bits = node.size.region_bits(_REGION_PEERS)
-            await node.lookup(key, MessageType.GET_PROVIDERS, on_answer=on_answer, progress=progress, region=bits)
+        await node.holders(query)
         search.finish()
 
 

@@ -4,6 +4,7 @@ Rules:
 - Nothing is stored, served or returned that its namespace's rules forbid; what a liar answers counts as no answer.
 - A search yields a value, then better ones as they come. It asks until the nearest peers have answered, or until
   `quorum` have answered with a valid value.
+- Where peers crowd around the key (sybils), its whole region is given the value, and asked for it.
 - Behind a search, nearest peers that answered with a worse value, or none, are given the best ("entry correction").
 """
 
@@ -41,9 +42,10 @@ class Values:
         node = self._node
         await node.server.keep(key, value)
         query = await node.lookup(key, progress=progress)
-        taken = await self._give(query, query.lookup.nearest(), key, value)
+        holders = await node.holders(query)
+        taken = await self._give(query, holders, key, value)
         if not taken:
-            raise RoutingError(f"none of the {len(query.lookup.nearest())} nearest peers took the value")
+            raise RoutingError(f"none of the {len(holders)} nearest peers took the value")
         self._ours[key] = value
         return taken
 
@@ -106,9 +108,10 @@ class Values:
         if quorum == 1 and stored is not None:
             return
         query = await node.lookup(key, MessageType.GET_VALUE, on_answer=on_answer, progress=progress)
+        holders = await node.holders(query)
         if best is not None:
             # A search that a quorum has ended does not know yet who is nearest: then only the worse is corrected.
-            candidates = [*held] if query.stopped else query.lookup.nearest()
+            candidates = [*held] if query.stopped else holders
             wrong = [peer for peer in candidates if held.get(peer) != best]
             self._spawn(self._correct(query, wrong, key, best), "correcting a value")
 

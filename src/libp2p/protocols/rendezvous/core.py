@@ -164,6 +164,10 @@ class Registry:
             self.unregister(peer, namespace)
         return len(gone)
 
+    def next_expiry(self) -> float | None:
+        """When the next registration is over; None where there is none."""
+        return min((registration.expires for registration in self._all.values()), default=None)
+
     def _newer(self, namespace: str, last: int) -> list[Registration]:
         """Registrations with numbers above `last`, in their order."""
         of_all: Iterable[Registration] = reversed(self._all.values())

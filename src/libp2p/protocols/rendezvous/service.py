@@ -37,7 +37,8 @@ PROTOCOL_ID = "/rendezvous/1.0.0"
 
 _MAX_REQUEST = 32 * 1024
 _MAX_ANSWER = 1024 * 1024
-_EXPIRE_INTERVAL = 300.0
+_MIN_PAUSE = 60.0
+"""Seconds at least between two looks for registrations that are over."""
 _RENEW = 0.8
 """A registration is renewed when so much of its time has passed."""
 _RETRY = 60.0
@@ -69,6 +70,7 @@ class RendezvousPoint(Service):
         self.config = config or RendezvousConfig()
         self.registry = Registry(self.config, os.urandom(8))
         self._clock = clock
+        self._registered = asyncio.Event()
 
     async def start(self) -> None:
         """Serve the protocol."""
@@ -76,9 +78,14 @@ class RendezvousPoint(Service):
         self.spawn(self._expire(), name="expiring")
 
     async def _expire(self) -> None:
+        """Drop registrations when their time is over; without any, wait for the first."""
         while True:
-            await asyncio.sleep(_EXPIRE_INTERVAL)
-            self.registry.expire(self._clock())
+            self._registered.clear()
+            if (expiry := self.registry.next_expiry()) is None:
+                await self._registered.wait()
+            else:
+                await asyncio.sleep(max(_MIN_PAUSE, expiry - self._clock()))
+                self.registry.expire(self._clock())
 
     async def _serve(self, stream: Stream) -> None:
         peer = stream.connection.remote_peer
@@ -105,6 +112,7 @@ class RendezvousPoint(Service):
                 try:
                     self._check_record(request.record, peer)
                     ttl = self.registry.register(peer, request.namespace, request.record, request.ttl, now)
+                    self._registered.set()
                 except Refused as refused:
                     return encode(Registered(refused.status, text=str(refused)))
                 return encode(Registered(Status.OK, ttl))

@@ -194,15 +194,39 @@ def test_a_region_is_searched_whole() -> None:
     sybils, honest = PEERS[:20], PEERS[20:60]
     bits = min(common_prefix(peer_position(one), TARGET) for one in honest)
 
-    def run(region: int | None) -> Lookup:
-        lookup = Lookup(TARGET, [*sybils[:3], *honest[:1]], region=region)
+    lookup = Lookup(TARGET, [*sybils[:3], *honest[:1]])
+
+    def run() -> None:
         while asked := lookup.ask(0.0, second):
             for one in asked:
                 lookup.answered(one, sybils if one in sybils else [*honest, *sybils])
-        return lookup
 
-    assert not set(run(None).nearest()) & set(honest)
-    assert set(honest) <= set(run(bits).answered_within(bits))
+    run()
+    assert not set(lookup.nearest()) & set(honest)
+    lookup.widen(bits, 3000.0)
+    run()
+    assert set(honest) <= set(lookup.answered_within(bits))
+    assert lookup.requests == 60  # nobody was asked twice
+
+
+def test_a_larger_crowd_costs_no_more_requests() -> None:
+    """Of 200 sybils that share 8 bits with the key, where chance puts nobody of 100 peers, a few are asked."""
+    dice = random.Random(4)
+    honest = [peer(n) for n in range(100)]
+    sybils: list[PeerId] = []
+    while len(sybils) < 200:
+        one = PeerId.from_bytes(b"\x12\x20" + dice.randbytes(32))
+        if common_prefix(peer_position(one), TARGET) >= 8:
+            sybils.append(one)
+    region = {one for one in honest if common_prefix(peer_position(one), TARGET) >= 2}
+    lookup = Lookup(TARGET, [*honest, *sybils])
+    lookup.widen(2, 100.0)
+    while asked := lookup.ask(0.0, second):
+        for one in asked:
+            lookup.answered(one, [])
+    answered = set(lookup.answered_within(2))
+    assert region <= answered
+    assert 4 <= len(answered & set(sybils)) <= 40
 
 
 def test_request_limits_follow_the_round_trips() -> None:
