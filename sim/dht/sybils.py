@@ -6,13 +6,15 @@ than the nearest honest server. Contents are provided by honest servers and look
 looks for it does not know that there is an attack.
 
 - `found`: searches that found the provider.
-- `requests`: peers asked by one search, on average, announcing not counted.
+- `requests`: requests of one search, on average; those of announcing are not counted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import statistics
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import count as numbers
 from math import log2
 
@@ -21,9 +23,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from libp2p.cid import Cid
 from libp2p.connection import Stream
 from libp2p.errors import IncompleteRead
-from libp2p.identity import KeyType, PrivateKey
-from libp2p.protocols.kad import LookupProgress
+from libp2p.identity import KeyType, PeerId, PrivateKey
+from libp2p.protocols.kad import KadDht
 from libp2p.protocols.kad.keys import Position, common_prefix, peer_position, position
+from libp2p.protocols.kad.messenger import Answer, Told
 from libp2p.protocols.kad.wire import Message, MessageType, decode, encode
 from libp2p.routing import PeerInfo
 
@@ -33,15 +36,21 @@ from .outcome import Outcome
 _HEADER = ["sybils", "found", "requests", "times healthy", "seconds p50 / p90", "announcing, seconds p50 / p90"]
 
 
-class Asked:
-    """Counts the peers that one search asks."""
+@contextmanager
+def requests_of(dht: KadDht) -> Iterator[list[PeerId]]:
+    """Whom `dht` asks meanwhile."""
+    messenger, asked = dht._node.messenger, []
+    request = messenger.request
 
-    def __init__(self) -> None:
-        self.asked = 0
+    async def noted(peer: PeerId, message: Message, told: Iterable[Told] = ()) -> Answer:
+        asked.append(peer)
+        return await request(peer, message, told)
 
-    def __call__(self, step: LookupProgress) -> None:
-        """A lookup has come so far."""
-        self.asked = max(self.asked, step.asked)
+    messenger.request = noted  # type: ignore[method-assign]
+    try:
+        yield asked
+    finally:
+        messenger.request = request  # type: ignore[method-assign]
 
 
 async def besieged(nodes: int, searches: int, crowds: tuple[int, ...] = (20, 45, 100)) -> Outcome:
@@ -79,10 +88,11 @@ async def _searches(outcome: Outcome, network: Dhts, keys: list[bytes], crowd: i
         await provider.provide(cid)
         announcing.append(network.now() - began)
         await asyncio.sleep(30)  # the rest is told in the background
-        began, counter = network.now(), Asked()
-        peers = [info.peer async for info in seeker.find_providers(cid, progress=counter)]
+        began = network.now()
+        with requests_of(seeker) as requests:
+            peers = [info.peer async for info in seeker.find_providers(cid)]
         finding.append(network.now() - began)
-        asked.append(counter.asked)
+        asked.append(len(requests))
         found += provider.host.id in peers
     mean = statistics.mean(asked)
     times = mean / healthy if healthy else 1.0

@@ -30,6 +30,7 @@ from libp2p.protocols.dcutr import HolePunchConfig
 from libp2p.protocols.fetch import FetchConfig
 from libp2p.protocols.kad import (
     CrawlConfig,
+    FullTableConfig,
     KadConfig,
     LookupConfig,
     RequestTimeConfig,
@@ -96,6 +97,7 @@ CONFIGS: list[type[Any]] = [
     HttpRoutingConfig,
     HttpServiceConfig,
     CrawlConfig,
+    FullTableConfig,
 ]
 COUNTS = (
     "max_provider_records",

@@ -3,6 +3,7 @@
 from .config import AMINO, AMINO_LAN, KadConfig, Mode, ServerConfig
 from .crawl import CrawlConfig, Crawled, crawl
 from .dual import LAN, WAN, DualDht
+from .full_table import FullTable, FullTableConfig
 from .lookup import LookupConfig
 from .memory_store import MemoryRecordStore
 from .query import LookupProgress, Progress
@@ -22,6 +23,8 @@ __all__ = [
     "CrawlConfig",
     "Crawled",
     "DualDht",
+    "FullTable",
+    "FullTableConfig",
     "KadConfig",
     "KadDht",
     "LookupConfig",

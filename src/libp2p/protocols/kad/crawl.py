@@ -17,7 +17,7 @@ from itertools import count
 
 from ...errors import Libp2pError
 from ...identity import PeerId
-from ...multiaddr import Multiaddr, reach_of_remote
+from ...multiaddr import Multiaddr, Reach, reach_of_remote
 from ...routing import PeerInfo
 from .keys import BITS, Position, peer_position, position, prefix_of
 from .messenger import Told
@@ -47,6 +47,8 @@ class Crawled:
 
     info: PeerInfo
     """The peer, and where it is said to be."""
+    reach: Reach
+    """How far away it is, or, where it did not answer, who said where it is: what its addresses are to be taken for."""
     agent: str
     """What it says that it is; "" where that is not known."""
     neighbours: tuple[PeerId, ...]
@@ -88,10 +90,12 @@ class _Crawl:
     async def _ask(self, peer: PeerId) -> None:
         neighbours: dict[PeerId, None] = {}
         error = ""
+        reach = next((told.reach for told in self._known[peer]), Reach.PUBLIC)
         try:
             for common in range(self._config.max_questions):
                 before = len(neighbours)
-                for info in await self._question(peer, common):
+                closer, reach = await self._question(peer, common)
+                for info in closer:
                     if info.peer not in (peer, self._dht.host.id):
                         neighbours[info.peer] = None
                 if len(neighbours) == before:
@@ -100,10 +104,10 @@ class _Crawl:
             error = str(failed) if not neighbours else ""
         store = self._dht.host.peerstore
         info = PeerInfo(peer, tuple(store.addrs(peer)) or self._told(peer))
-        self._found(Crawled(info, str(store.metadata(peer).get("agent", "")), tuple(neighbours), error))
+        self._found(Crawled(info, reach, str(store.metadata(peer).get("agent", "")), tuple(neighbours), error))
 
-    async def _question(self, peer: PeerId, common: int) -> tuple[PeerInfo, ...]:
-        """Whom the peer knows around a place that shares `common` bits with its own."""
+    async def _question(self, peer: PeerId, common: int) -> tuple[tuple[PeerInfo, ...], Reach]:
+        """Whom the peer knows around a place that shares `common` bits with its own, and how far away it is itself."""
         request = Message(MessageType.FIND_NODE, _key_at(peer_position(peer), common))
         answer = await self._dht.ask(peer, request, tuple(self._known[peer]))
         reach = reach_of_remote(answer.connection.remote_addr)
@@ -118,7 +122,7 @@ class _Crawl:
                 self._waiting.append(info.peer)
             if len(told := self._known[info.peer]) < 4:
                 told[Told(addrs, reach)] = None
-        return answer.message.closer
+        return answer.message.closer, reach
 
     def _told(self, peer: PeerId) -> tuple[Multiaddr, ...]:
         return tuple(dict.fromkeys(addr for told in self._known[peer] for addr in told.addrs))

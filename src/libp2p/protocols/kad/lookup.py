@@ -143,6 +143,16 @@ class Lookup:
         self._region = _Region(bits, servers)
         self._converged = False
 
+    def hear(self, other: Lookup) -> None:
+        """Hear of all that another lookup has heard of; they count as named by the first peers."""
+        for peer in other.heard():
+            self._hear(peer, 1)
+
+    def take_for_answered(self) -> None:
+        """All that were heard of are known to be there: nobody is asked."""
+        for candidate in self._order:
+            candidate.state = State.ANSWERED
+
     def answered(self, peer: PeerId, closer: Iterable[PeerId]) -> int:
         """A peer has answered, and named these. Returns how many of them were new."""
         candidate = self._candidates.get(peer)
@@ -193,6 +203,10 @@ class Lookup:
     def answered_within(self, bits: int) -> list[PeerId]:
         """The peers that have answered and share that many bits with the target, the nearest first."""
         return [one.peer for one in self._order if one.state is State.ANSWERED and one.common >= bits]
+
+    def heard(self) -> list[PeerId]:
+        """All that were heard of, the nearest first."""
+        return [one.peer for one in self._order]
 
     def hops(self, peer: PeerId) -> int | None:
         """How many answers lie between the first peers and this one; None for one that was not heard of."""

@@ -121,10 +121,10 @@ class Maintenance:
         node = self._node
         if not len(node.table):
             return
-        await node.lookup(node.host.id.to_bytes())
+        await node.lookup(node.host.id.to_bytes(), use_map=False)
         here = peer_position(node.host.id)
         for common in node.table.to_refresh():
-            await node.lookup(key_near(here, common, node.dice))
+            await node.lookup(key_near(here, common, node.dice), use_map=False)
 
     async def revive(self) -> None:
         """Ask the peers for life that have been silent for long."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 from ...connection import Connection, ServiceHost
@@ -13,10 +14,11 @@ from ...routing import PeerInfo
 from ...spans import span
 from .config import KadConfig
 from .diversity import group_of
-from .keys import peer_position, position
+from .keys import key_near, peer_position, position
 from .lookup import Lookup
 from .messenger import Answer, Messenger, Told
 from .network_size import NetworkSize
+from .peer_map import PeerMap
 from .query import OnAnswer, Progress, Query
 from .server import Server
 from .store import RecordStore
@@ -53,6 +55,8 @@ class Node:
         self.messenger = Messenger(host, config)
         self.server = Server(host, config, self.table, store, self.validators, wall_clock)
         self.size = NetworkSize(config.lookup.k)
+        self.map: PeerMap | None = None
+        """All servers, where somebody keeps a map of them."""
         self._lookups = asyncio.Semaphore(config.max_lookups)
         self._stragglers = Stragglers(config.max_stragglers, self.heard_from)
 
@@ -71,29 +75,26 @@ class Node:
         on_answer: OnAnswer | None = None,
         progress: Progress | None = None,
         until: Callable[[], bool] | None = None,
+        use_map: bool = True,
     ) -> Query:
-        """Look up the peers nearest to `key`, asking each for `kind`; begins with those of the table."""
+        """Look up the peers nearest to `key`, asking each for `kind`; begins with those of the table.
+
+        Where there is a map it begins with those that are the nearest by that; for FIND_NODE, with nobody to watch the
+        answers, it ends there, too: nobody is asked.
+        """
         target = position(key)
-        nearest = self.table.nearest(target, self.config.lookup.k)
-        lookup = Lookup(target, nearest, self.config.lookup, own=self.host.id)
-
-        async def ask(peer: PeerId, told: tuple[Told, ...]) -> Answer:
-            return await self.messenger.request(peer, Message(kind, key), told)
-
-        query = Query(
-            lookup,
-            self.messenger,
-            self.config,
-            ask,
-            on_answer=on_answer,
-            on_peer=self.heard_from,
-            progress=progress,
-            until=until,
-            keep=self._finish_later,
-        )
-        async with self._lookups:
-            with span("dht_lookup", host=self.host.id, type=kind.name):
-                await query.run()
+        by_map = self.map if use_map else None
+        known = self.table if by_map is None else by_map
+        lookup = Lookup(target, known.nearest(target, self.config.lookup.k), self.config.lookup, own=self.host.id)
+        query = self._query(lookup, Message(kind, key), on_answer, progress, until)
+        if by_map is not None:
+            query.begin_with(by_map)
+        if by_map is not None and kind is MessageType.FIND_NODE and on_answer is None and until is None:
+            lookup.take_for_answered()
+        else:
+            async with self._lookups:
+                with span("dht_lookup", host=self.host.id, type=kind.name):
+                    await query.run()
         if not query.stopped:
             self.size.found(target, [peer_position(peer) for peer in lookup.nearest()])
         return query
@@ -109,8 +110,48 @@ class Node:
             return nearest
         lookup.widen(bits, servers)
         async with self._lookups:
+            await self._explore(query, bits)
             await query.run()
         return list(dict.fromkeys([*lookup.answered_within(bits), *lookup.nearest()]))
+
+    async def _explore(self, query: Query, bits: int) -> None:
+        """Let a lookup hear of the peers of its target's region. Who is asked for the target itself names the crowd;
+        for keys that share exactly `bits` bits, or one more, with it, the honest ones are named: three quarters of all.
+        """
+        config = replace(self.config.lookup, k=1, beta=1, alpha=2)  # whoever is nearest to such a key knows the others
+        for common in (bits, bits + 1):
+            key = key_near(query.lookup.target, common, self.dice)
+            seeds = self.table.nearest(position(key), self.config.lookup.k)
+            side = self._query(
+                Lookup(position(key), seeds, config, own=self.host.id), Message(MessageType.FIND_NODE, key)
+            )
+            await side.run()
+            query.hear(side)
+
+    def _query(
+        self,
+        lookup: Lookup,
+        request: Message,
+        on_answer: OnAnswer | None = None,
+        progress: Progress | None = None,
+        until: Callable[[], bool] | None = None,
+    ) -> Query:
+        """A lookup, to be carried out by asking each peer `request`."""
+
+        async def ask(peer: PeerId, told: tuple[Told, ...]) -> Answer:
+            return await self.messenger.request(peer, request, told)
+
+        return Query(
+            lookup,
+            self.messenger,
+            self.config,
+            ask,
+            on_answer=on_answer,
+            on_peer=self.heard_from,
+            progress=progress,
+            until=until,
+            keep=self._finish_later,
+        )
 
     def _finish_later(self, peer: PeerId, request: asyncio.Task[Answer]) -> bool:
         """A lookup has ended before a request: it goes on where it decides whether a peer stays in the table."""

@@ -79,7 +79,7 @@ class Providers:
     ) -> tuple[Query, list[PeerId]]:
         """The peers that should know who provides `key`: the nearest, or its whole region where it is crowded."""
         node = self._node
-        query = await node.lookup(key, progress=progress, on_answer=on_answer)
+        query = await node.lookup(key, progress=progress, on_answer=on_answer if node.map is None else None)
         return query, await node.holders(query)
 
     async def announce(self, key: bytes, peer: PeerId, query: Query | None) -> bool:

@@ -21,6 +21,7 @@ from .config import KadConfig
 from .diversity import without_crowds
 from .lookup import Lookup
 from .messenger import Answer, Messenger, Told
+from .peer_map import PeerMap
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +100,20 @@ class Query:
     def _is_over(self) -> bool:
         self.stopped = self.stopped or (self.until is not None and self.until())
         return self.stopped
+
+    def hear(self, other: Query) -> None:
+        """Hear of all that another lookup has heard of, and where they are said to be."""
+        self.lookup.hear(other.lookup)
+        for peer, told in other.addrs.items():
+            if self.lookup.state(peer) is not None:
+                known = self.addrs.setdefault(peer, {})
+                known.update(dict.fromkeys([*told][: _MAX_TOLD - len(known)]))
+
+    def begin_with(self, peers: PeerMap) -> None:
+        """Take from a map where the peers are that the lookup has heard of."""
+        for peer in self.lookup.heard():
+            if (told := peers.told(peer)) is not None:
+                self.addrs[peer] = {told: None}
 
     def told(self, peer: PeerId) -> tuple[Told, ...]:
         """What was said of where `peer` is."""

@@ -39,6 +39,7 @@ from .maintenance import Maintenance
 from .memory_store import MemoryRecordStore
 from .messenger import Answer, Told
 from .node import Node
+from .peer_map import PeerMap
 from .providers import Providers
 from .query import Progress
 from .reprovide import Reprovider
@@ -138,6 +139,15 @@ class KadDht(Service):
         for kind, count in self._node.server.answered.items():
             labels = {**network, "type": kind.name}
             yield Figure("dht_answered", "Requests that were answered.", count, labels, FigureKind.COUNTER)
+
+    @property
+    def map(self) -> PeerMap | None:
+        """All servers, where a `FullTable` keeps a map of them."""
+        return self._node.map
+
+    def use_map(self, map_: PeerMap | None) -> None:
+        """From now on read from this map who is nearest; None: look it up."""
+        self._node.map = map_
 
     async def ready(self) -> None:
         """Wait until the table was filled for the first time, as far as it could be."""
