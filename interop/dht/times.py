@@ -18,7 +18,7 @@ from interop.build import BuildError
 from libp2p.cid import Cid
 
 from .contents import Content
-from .kinds import AnyNode
+from .kinds import OWN, AnyNode, start
 
 KINDS = ("us", "go")
 CONTENTS = 20
