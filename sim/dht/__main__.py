@@ -18,6 +18,7 @@ from .churn import churn
 from .lookups import dead_and_silent, healthy, unresponsive
 from .network import HOUR
 from .outcome import Outcome, keep, kept_outcomes
+from .reprovide import sweep
 from .sybils import besieged
 
 SCENARIOS: dict[str, Callable[[], Coroutine[Any, Any, Outcome]]] = {
@@ -26,6 +27,7 @@ SCENARIOS: dict[str, Callable[[], Coroutine[Any, Any, Outcome]]] = {
     "churn-day": lambda: churn("churn-day", 200, hours=48, period=24 * HOUR, republish=22 * HOUR),
     "churn-2h": lambda: churn("churn-2h", 200, hours=48, period=2 * HOUR, republish=4 * HOUR),
     "sybils": lambda: besieged(500, 40),
+    "reprovide": lambda: sweep(100, 100_000),
     "large": lambda: healthy(5000, 200, 4),
 }
 SLOW = ("large",)

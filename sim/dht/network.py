@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import statistics
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -26,7 +27,7 @@ from random import Random
 from libp2p.connection import Stream
 from libp2p.host import Host
 from libp2p.identity import PrivateKey
-from libp2p.protocols.kad import KadConfig, KadDht, Mode
+from libp2p.protocols.kad import KadConfig, KadDht, Mode, RecordStore
 from libp2p.protocols.kad.keys import peer_position, position
 from libp2p.testing.links import Link
 from libp2p.testing.simulation import Simulation
@@ -163,18 +164,32 @@ class Dhts:
 
 
 @asynccontextmanager
-async def dhts(count: int, *, seed: int = 1, config: KadConfig | None = None) -> AsyncIterator[Dhts]:
-    """A network of `count` servers that has grown by joining. Collecting garbage is left to rare moments meanwhile."""
+async def dhts(
+    count: int,
+    *,
+    seed: int = 1,
+    config: KadConfig | None = None,
+    store: Callable[[int], RecordStore | None] = lambda _: None,
+) -> AsyncIterator[Dhts]:
+    """A network of `count` servers that has grown by joining. `store` makes that of each, by its number. Collecting
+    garbage is left to rare moments meanwhile.
+    """
     base = config or settings()
     first: list[Host] = []
+    numbers = itertools.count()
     dice = Random(seed)
 
     def make(host: Host) -> KadDht:
         known = dice.sample(first, min(3, len(first)))
         if len(first) < FIRST:
             first.append(host)
-        loop = asyncio.get_running_loop()
-        return KadDht(host, _with(base, known), wall_clock=loop.time, dice=Random(dice.random()))
+        return KadDht(
+            host,
+            replace(base, bootstrap=tuple(host.addrs[0] for host in known)),
+            store=store(next(numbers)),
+            wall_clock=wall_clock,
+            dice=Random(dice.random()),
+        )
 
     before = gc.get_threshold()
     gc.set_threshold(200_000, 20, 20)
@@ -198,8 +213,9 @@ def settings(**changes: float) -> KadConfig:
     )
 
 
-def _with(config: KadConfig, known: Sequence[Host]) -> KadConfig:
-    return replace(config, bootstrap=tuple(host.addrs[0] for host in known))
+def wall_clock() -> float:
+    """Unix time, in seconds: that of the loop, from some day on."""
+    return 1_750_000_000.0 + asyncio.get_running_loop().time()
 
 
 @dataclass(slots=True)

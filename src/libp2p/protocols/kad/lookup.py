@@ -153,13 +153,14 @@ class Lookup:
         for candidate in self._order:
             candidate.state = State.ANSWERED
 
-    def answered(self, peer: PeerId, closer: Iterable[PeerId]) -> int:
-        """A peer has answered, and named these. Returns how many of them were new."""
+    def answered(self, peer: PeerId, closer: Iterable[PeerId]) -> None:
+        """A peer has answered, and named these."""
         candidate = self._candidates.get(peer)
         if candidate is None or candidate.state is State.ANSWERED:
-            return 0
+            return
         candidate.state = State.ANSWERED
-        return sum([self._hear(one, candidate.hops + 1) for one in closer])
+        for one in closer:
+            self._hear(one, candidate.hops + 1)
 
     def failed(self, peer: PeerId) -> None:
         """A peer was not reached, did not answer in time, or answered nonsense."""
@@ -270,19 +271,17 @@ class Lookup:
                 return None
         return None
 
-    def _hear(self, peer: PeerId, hops: int) -> bool:
+    def _hear(self, peer: PeerId, hops: int) -> None:
         known = self._candidates.get(peer)
         if known is not None:
             known.hops = min(known.hops, hops)
-            return False
-        if peer == self._own:
-            return False
+        if known is not None or peer == self._own:
+            return
         candidate = Candidate(peer_position(peer) ^ self.target, peer, hops)
         if len(self._order) >= self._config.max_candidates and not self._make_room(candidate):
-            return False
+            return
         self._candidates[peer] = candidate
         insort(self._order, candidate)
-        return True
 
     def _make_room(self, candidate: Candidate) -> bool:
         """Drop the farthest peer that was not asked yet, if it is farther than `candidate`."""

@@ -82,9 +82,9 @@ class Maintenance:
             answer = await node.messenger.request(peer, Message(MessageType.FIND_NODE, node.host.id.to_bytes()))
         except (Libp2pError, OSError) as error:
             logger.debug("%s does not serve the DHT: %s", peer, error)
-            node.heard_from(peer, None, 0)
+            node.heard_from(peer, None)
             return False
-        node.heard_from(peer, answer.connection, 0)
+        node.heard_from(peer, answer.connection)
         return True
 
     async def run(self) -> None:

@@ -40,6 +40,10 @@ _LARGE = 64 * 1024
 _LARGE_ANSWERS = 4
 """...of which so many are read at a time."""
 
+_READING = 0.05
+"""Seconds that a peer may take to read an announcement: servers take so many a second of one peer, and only so many
+streams."""
+
 _STALE = (StreamReset, ConnectionClosed, IncompleteRead)
 """How a stream that was kept for later turns out to be gone."""
 
@@ -116,11 +120,13 @@ class Messenger:
             async with time_limit(f"a DHT request to {peer}", self._times(peer).limit):
                 connection = await self._connect(peer, told)
                 stream = await self._open(connection)
+            count = 0
             try:
                 for message in messages(connection):
+                    count += 1
                     async with time_limit(f"announcing to {peer}", self._connected.limit):
                         await stream.write_message(encode(message))
-                await self._wait_read(stream)
+                await self._wait_read(stream, self._connected.patience + count * _READING)
             except BaseException:
                 stream.reset()
                 raise
@@ -213,12 +219,12 @@ class Messenger:
         async with self._large:
             return await stream.readexactly(size)
 
-    async def _wait_read(self, stream: Stream) -> None:
+    async def _wait_read(self, stream: Stream, patience: float) -> None:
         """Wait until the peer has read to the end, as far as that shows: it then ends its own direction."""
         await stream.close_write()
         echoed = False
         try:
-            async with asyncio.timeout(self._connected.patience):
+            async with asyncio.timeout(patience):
                 while await stream.read(1024):
                     echoed = True  # older implementations answer
         except TimeoutError:

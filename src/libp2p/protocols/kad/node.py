@@ -157,16 +157,14 @@ class Node:
         """A lookup has ended before a request: it goes on where it decides whether a peer stays in the table."""
         return peer in self.table and self._stragglers.take(peer, request)
 
-    def heard_from(self, peer: PeerId, connection: Connection | None, new: int) -> None:
-        """A peer has answered one of our requests over `connection`, naming `new` peers that were new; None: it has
-        not answered.
-        """
+    def heard_from(self, peer: PeerId, connection: Connection | None) -> None:
+        """A peer has answered one of our requests over `connection`; None: it has not answered."""
         if connection is None:
             if self.host.connections:  # else it is we who are cut off
                 self.table.remove(peer)
         elif self.config.scope.admits(connection.remote_addr):
             now = asyncio.get_running_loop().time()
-            self.table.add(peer, group_of(connection.remote_addr), now, useful=new > 0)
+            self.table.add(peer, group_of(connection.remote_addr), now)
 
     def connection_lost(self, connection: Connection) -> None:
         """A connection has ended. Where a peer of the table is must be known for as long as it may stay silent."""

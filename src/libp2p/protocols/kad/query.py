@@ -47,8 +47,8 @@ class LookupProgress:
 Progress = Callable[[LookupProgress], None]
 OnAnswer = Callable[[PeerId, Answer], Awaitable[bool]]
 """Sees each answer; whether the lookup is done."""
-OnPeer = Callable[[PeerId, Connection | None, int], None]
-"""Told of each peer that has answered (over a connection; how many new peers it named) or has not (None)."""
+OnPeer = Callable[[PeerId, Connection | None], None]
+"""Told of each peer that has answered (over a connection) or has not (None)."""
 
 
 @dataclass(slots=True)
@@ -129,18 +129,18 @@ class Query:
             logger.debug("%s did not answer a DHT request: %s", peer, error)
             self.lookup.failed(peer)
             if self.on_peer is not None:
-                self.on_peer(peer, None, 0)
+                self.on_peer(peer, None)
             self._report(peer, started, answered=False)
             return
         closer, reach = self._usable(answer)
-        new = self.lookup.answered(peer, [info.peer for info in closer])
+        self.lookup.answered(peer, [info.peer for info in closer])
         for info in closer:
             if info.addrs and self.lookup.state(info.peer) is not None:  # it was not dropped
                 told = self.addrs.setdefault(info.peer, {})
                 if len(told) < _MAX_TOLD:
                     told[Told(info.addrs, reach)] = None
         if self.on_peer is not None:
-            self.on_peer(peer, answer.connection, new)
+            self.on_peer(peer, answer.connection)
         self._report(peer, started, answered=True)
         if self.on_answer is not None and not self.stopped:
             self.stopped = await self.on_answer(peer, answer)

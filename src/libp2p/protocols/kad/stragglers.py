@@ -55,6 +55,6 @@ class Stragglers:
         except (Libp2pError, OSError) as error:
             logger.debug("%s did not answer a DHT request: %s", peer, error)
             if not self._closed:
-                self._heard(peer, None, 0)
+                self._heard(peer, None)
             return
-        self._heard(peer, answer.connection, 0)
+        self._heard(peer, answer.connection)

@@ -6,8 +6,9 @@ time comes in as `now`, in seconds. Spec: kad-dht/README.md, "Kademlia routing t
 
 Rules:
 - Who comes in has answered a request just before (the service asks): a table of hearsay can be filled by anybody.
-- A full bucket takes a new peer only in the place of one that is replaceable: one that has been of no use for
-  `grace` seconds, or was never. So peers that serve us stay, however many others come (eclipse attacks).
+- A full bucket takes a new peer only in the place of one that is replaceable: one that has not answered for `grace`
+  seconds. The service asks each peer for life more often, so those that live stay, however many others come: an
+  attacker can't push honest peers out (eclipse attacks).
 - Of one group of public addresses (`diversity`) there are at most `max_per_group` peers in the table, and
   `max_per_group_and_bucket` among those that share equally many bits with us. The group is that of the address at
   which a peer answered, not of those that it claims.
@@ -39,8 +40,9 @@ class TableConfig:
     """Peers of one group of public addresses (IPv4 /16, IPv6 /32) in the table; 0: any number."""
     max_per_group_and_bucket: int = 2
     """The same, of those that share equally many bits with us; 0: any number."""
-    grace: float = 1200.0
-    """A peer that was of no use for so long is replaced by a new one where its bucket is full."""
+    grace: float = 7200.0
+    """A peer that has not answered for so long is replaced by a new one where its bucket is full. To be longer than
+    `KadConfig.max_silence` and `refresh_interval` together."""
 
 
 class Admission(Enum):
@@ -63,11 +65,8 @@ class Entry:
     """Bits that it shares with us."""
     group: Group | None
     """The group of the address at which it answered."""
-    added: float
     answered: float
     """When it last answered a request of ours."""
-    useful: float | None = None
-    """When it last told us of peers that we asked next; None: never yet."""
 
 
 class RoutingTable:
@@ -114,11 +113,11 @@ class RoutingTable:
             return Admission.CROWDED
         return Admission.ADDED
 
-    def add(self, peer: PeerId, group: Group | None, now: float, *, useful: bool = False) -> Admission:
-        """Add a peer that has just answered, from an address of `group`; `useful`: to a lookup of ours."""
+    def add(self, peer: PeerId, group: Group | None, now: float) -> Admission:
+        """Add a peer that has just answered, from an address of `group`."""
         outcome = self.would_admit(peer, group, now)
         if outcome is Admission.KNOWN:
-            self.answered(peer, now, useful=useful)
+            self.answered(peer, now)
         if outcome is not Admission.ADDED:
             return outcome
         if (victim := self._victim(self._rivals(peer), now)) is not None:
@@ -126,19 +125,16 @@ class RoutingTable:
         while len(self._bucket_of(peer)) >= self._config.k:
             self._split()
         common = self._common(peer)
-        self._bucket_of(peer)[peer] = Entry(peer, peer_position(peer), common, group, now, now, now if useful else None)
+        self._bucket_of(peer)[peer] = Entry(peer, peer_position(peer), common, group, now)
         if group is not None:
             self._groups[group] += 1
             self._group_buckets[group, common] += 1
         return outcome
 
-    def answered(self, peer: PeerId, now: float, *, useful: bool = False) -> None:
-        """A peer has answered a request of ours; `useful`: with what a lookup could go on with."""
-        entry = self.entry(peer)
-        if entry is not None:
+    def answered(self, peer: PeerId, now: float) -> None:
+        """A peer has answered a request of ours."""
+        if (entry := self.entry(peer)) is not None:
             entry.answered = now
-            if useful:
-                entry.useful = now
 
     def remove(self, peer: PeerId) -> bool:
         """A peer did not answer, is no server any more, or is gone; whether it was in the table."""
@@ -198,13 +194,9 @@ class RoutingTable:
         self._buckets.append({peer: entry for peer, entry in last.items() if entry.common >= edge})
 
     def _victim(self, rivals: Iterable[Entry], now: float) -> Entry | None:
-        """The peer that goes where its bucket is full: the one of no use for the longest time, after `grace` only."""
-
-        def last_use(entry: Entry) -> float:
-            return entry.added if entry.useful is None else entry.useful
-
-        candidate = min(rivals, key=last_use, default=None)
-        return candidate if candidate is not None and now - last_use(candidate) >= self._config.grace else None
+        """The peer that goes where its bucket is full: the one that has been silent longest, after `grace` only."""
+        candidate = min(rivals, key=lambda entry: entry.answered, default=None)
+        return candidate if candidate is not None and now - candidate.answered >= self._config.grace else None
 
     def _is_crowded(self, common: int, group: Group | None, victim: Entry | None) -> bool:
         if group is None:

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from libp2p.identity import PeerId
+from libp2p.protocols.kad import KadConfig
 from libp2p.protocols.kad.keys import common_prefix, key_near, peer_position, position, prefix_of
 from libp2p.protocols.kad.table import Admission, RoutingTable, TableConfig
 
@@ -54,7 +55,7 @@ def test_we_are_not_in_our_table() -> None:
     assert table().add(OWN, None, 0.0) is Admission.SELF
 
 
-def test_a_full_bucket_replaces_only_who_was_of_no_use() -> None:
+def test_a_full_bucket_replaces_only_who_has_not_answered() -> None:
     full = table(k=4, grace=100.0)
     far = sharing(0, 6)
     for one in far[:4]:
@@ -63,12 +64,32 @@ def test_a_full_bucket_replaces_only_who_was_of_no_use() -> None:
         full.add(one, None, 0.0)
     assert full.add(far[4], None, 99.0) is Admission.FULL
     for one in far[1:4]:
-        full.answered(one, 99.0, useful=True)
+        full.answered(one, 99.0)
     assert full.would_admit(far[4], None, 100.0) is Admission.ADDED
     assert full.add(far[4], None, 100.0) is Admission.ADDED
     assert far[0] not in full
     assert full.add(far[5], None, 198.0) is Admission.FULL
     assert full.add(far[5], None, 199.0) is Admission.ADDED
+
+
+def test_a_bucket_of_live_peers_is_not_eclipsed() -> None:
+    """A thousand newcomers an hour: peers that answer when they are asked for life stay, all of them."""
+    config = KadConfig()
+    honest = sharing(0, 20)
+    full = RoutingTable(OWN, config.table)
+    for one in honest:
+        full.add(one, None, 0.0)
+    newcomers = [one for one in PEERS if one not in honest]
+    for hour in range(1, 49):
+        now = hour * 3600.0
+        assert all(full.add(one, None, now) is not Admission.ADDED for one in newcomers if _is_far(one))
+        for one in full.silent(now, config.max_silence):
+            full.answered(one, now)
+    assert all(one in full for one in honest)
+
+
+def _is_far(one: PeerId) -> bool:
+    return common_prefix(peer_position(one), peer_position(OWN)) == 0
 
 
 def test_the_last_bucket_replaces_among_those_alike() -> None:
@@ -110,7 +131,7 @@ def test_a_crowded_group_can_replace_its_own() -> None:
     far = sharing(0, 3)
     full.add(far[0], (4, 1), 0.0)
     full.add(far[1], None, 0.0)
-    full.answered(far[1], 20.0, useful=True)
+    full.answered(far[1], 20.0)
     assert full.add(far[2], (4, 1), 20.0) is Admission.ADDED
     assert list(full) == [far[1], far[2]]
 
