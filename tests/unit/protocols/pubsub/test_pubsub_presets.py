@@ -15,7 +15,14 @@ from libp2p.errors import InvalidInput, LimitExceeded
 from libp2p.identity import PrivateKey
 from libp2p.protocols.pubsub import Message, PubSub, Verdict
 from libp2p.protocols.pubsub.discovery import namespace_of
-from libp2p.protocols.pubsub.presets import ETHEREUM, FILECOIN, SMALL_PRIVATE_NETWORK, filecoin_topics
+from libp2p.protocols.pubsub.presets import (
+    ETHEREUM,
+    FILECOIN,
+    SMALL_PRIVATE_NETWORK,
+    ethereum_topics,
+    filecoin_gater,
+    filecoin_topics,
+)
 from libp2p.protocols.pubsub.seqno import SeqnoValidator
 from libp2p.protocols.pubsub.snappy import compress, decompress
 from libp2p.protocols.pubsub.wire import WireMessage
@@ -42,9 +49,37 @@ async def test_presets_carry_messages(nodes: Nodes, preset: object) -> None:
 
 def test_filecoin_topics_go_with_its_preset() -> None:
     assert FILECOIN.score is not None
+    assert FILECOIN.gater == replace(filecoin_gater("testnetnet"), topic_weights={})
+    assert set(filecoin_topics("testnetnet", "8990e7a9")) == set(filecoin_gater("testnetnet", "8990e7a9").topic_weights)
     config = replace(FILECOIN, score=replace(FILECOIN.score, topics=filecoin_topics("testnetnet")))
     assert config.score is not None
     assert config.score.for_topic("/fil/blocks/testnetnet") is not None
+
+
+def test_ethereum_weights_are_what_lighthouse_computes() -> None:
+    """By hand after gossipsub_scoring_parameters.rs, for 16,384 validators: 4 committees a slot, of 128 members."""
+    topics = ethereum_topics("b5303f2a", 16_384)
+    assert len(topics) == 69
+    score = ETHEREUM.score
+    assert score is not None
+    assert (score.topic_score_cap, score.ip_colocation_weight) == (53.75, -53.75)
+    assert score.behaviour_penalty_weight == pytest.approx(-15.879, abs=1e-3)
+    block = topics["/eth2/b5303f2a/beacon_block/ssz_snappy"]
+    assert block.time_in_mesh_weight == pytest.approx(0.033333, abs=1e-6)
+    assert block.first_message_deliveries_cap == pytest.approx(34.8687, abs=1e-3)
+    assert block.mesh_message_deliveries_threshold == pytest.approx(0.68492, abs=1e-4)
+    assert block.mesh_message_deliveries_cap == pytest.approx(2.05476, abs=1e-3)
+    assert (block.mesh_message_deliveries_weight, block.invalid_message_deliveries_weight) == (-0.5, -215.0)
+    aggregates = topics["/eth2/b5303f2a/beacon_aggregate_and_proof/ssz_snappy"]
+    assert aggregates.first_message_deliveries_weight == pytest.approx(40 * (1 - 0.01 ** (1 / 32)) / (2 * 64 / 8))
+    attestation = topics["/eth2/b5303f2a/beacon_attestation_63/ssz_snappy"]
+    assert attestation.topic_weight == 1 / 64
+    assert attestation.mesh_message_deliveries_activation == 17 * 12
+    exit_ = topics["/eth2/b5303f2a/voluntary_exit/ssz_snappy"]
+    assert exit_.mesh_message_deliveries_weight == 0
+    few = ethereum_topics("b5303f2a", 4096)["/eth2/b5303f2a/beacon_attestation_0/ssz_snappy"]
+    assert few.mesh_message_deliveries_activation == 3 * 32 * 12
+    assert score.for_topic("anything") is None
 
 
 async def test_what_can_not_be_decompressed_is_rejected_once(nodes: Nodes) -> None:
