@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from . import table
+from .forwarding import forwarded_per_second
 from .measure import MeasurementError, between_peers, floor_speed, import_seconds
 from .rivals import IMPLEMENTATIONS, Implementation, Prepare, SetupError, ours, revision
 from .table import AMONG_OTHERS, PAIRS, ROWS, Plan, Row
@@ -101,6 +102,8 @@ def _round(
                 continue
             elif row.what == "import":
                 value = import_seconds(implementations[column])
+            elif row.what == "pubsub":
+                value = forwarded_per_second(implementations[column], count)
             else:
                 dialer, listener = (implementations[name] for name in pair)
                 value = between_peers(dialer, listener, row.transport, row.bench, count)[row.key]

@@ -48,6 +48,8 @@ class Implementation:
     folder: Path
     """Where both run."""
     env: dict[str, str]
+    hub: tuple[str, ...] = ()
+    """The command of its commanded pubsub node (interop/README.md), which options are added to."""
 
 
 Prepare: TypeAlias = Callable[[], Implementation]
@@ -86,6 +88,7 @@ def _ours(version: str, source: Path) -> Implementation:
         imports=(sys.executable, "-c", _timed_import("Host")),
         folder=ROOT,
         env={**os.environ, "PYTHONPATH": str(source)},
+        hub=(sys.executable, "-m", "bench.pubsub_hub"),
     )
 
 
@@ -106,6 +109,7 @@ def older_py() -> Implementation:
         imports=(python, "-c", _timed_import("new_host")),
         folder=folder,
         env=env,
+        hub=(python, "pubsubnode.py"),
     )
 
 
@@ -120,7 +124,8 @@ def js() -> Implementation:
             for name in ("package.json", "package-lock.json", ".npmrc"):
                 shutil.copy(source / name, folder)
             _run([npm, "ci", "--silent", "--prefix", str(folder)], env)
-    shutil.copy(source / "peer.mjs", folder)  # it finds its modules beside itself
+    for name in ("peer.mjs", "pubsubnode.mjs"):
+        shutil.copy(source / name, folder)  # they find their modules beside themselves
     brought = folder / "node_modules" / ".bin" / "node"
     node = str(brought) if brought.exists() else "node"
     names = ("libp2p", "@libp2p/tcp", "@libp2p/noise", "@libp2p/yamux", "@libp2p/identify", "@libp2p/ping")
@@ -133,6 +138,7 @@ def js() -> Implementation:
         imports=(node, "--input-type=module", "--eval", script),
         folder=folder,
         env=env,
+        hub=(node, "pubsubnode.mjs"),
     )
 
 
@@ -149,6 +155,7 @@ def go() -> Implementation:
         imports=(),
         folder=ROOT,
         env={**os.environ, "SECURE_CHANNEL": "noise", "MUXER": "yamux"},
+        hub=(peer, "pubsub"),
     )
 
 

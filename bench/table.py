@@ -171,6 +171,15 @@ ROWS = (
     *_requests(1, 10_000, 3_000),
     *_requests(64, 60_000, 6_000),
     *_requests(1000, 60_000, 6_000),
+    Row(
+        "pubsub",
+        "pubsub messages of 1 KiB forwarded, 8 in, 6 out, per CPU second",
+        "messages_per_cpu_s",
+        {"ours": 40_000, "older py": 2_000, "js": 10_000, "go": 40_000},
+        True,
+        digits=0,
+        targets={"older py": 5.0, "js": 1.0},
+    ),
     Row("import", "import, ms", "seconds", _counts(1), scale=1000.0, digits=0),
 )
 

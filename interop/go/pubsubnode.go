@@ -33,6 +33,8 @@ type nodeOptions struct {
 	HashIDs bool // ids are the SHA-256 of the data
 	Delay   int  // ms of validation
 	Partial bool
+	NoSign  bool // messages are anonymous
+	Quiet   bool // nothing is told of messages
 }
 
 type nodeCommand struct {
@@ -102,11 +104,16 @@ func (n *scriptedNode) pubsubOptions() []pubsub.Option {
 		pubsub.WithPeerOutboundQueueSize(4 * messages), // it drops what is beyond 32 otherwise
 		pubsub.WithValidateQueueSize(4 * messages),
 		pubsub.WithValidateThrottle(16 * messages),
-		pubsub.WithDefaultValidator(func(context.Context, peer.ID, *pubsub.Message) bool {
+		pubsub.WithPeerExchange(n.options.PX),
+	}
+	if n.options.Delay > 0 {
+		options = append(options, pubsub.WithDefaultValidator(func(context.Context, peer.ID, *pubsub.Message) bool {
 			time.Sleep(time.Duration(n.options.Delay) * time.Millisecond)
 			return true
-		}, pubsub.WithValidatorConcurrency(4*messages)),
-		pubsub.WithPeerExchange(n.options.PX),
+		}, pubsub.WithValidatorConcurrency(4*messages)))
+	}
+	if n.options.NoSign {
+		options = append(options, pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign), pubsub.WithNoAuthor())
 	}
 	if n.options.NoMesh {
 		params := pubsub.DefaultGossipSubParams()
@@ -202,7 +209,7 @@ func (n *scriptedNode) listenTo(ctx context.Context, sub *pubsub.Subscription) {
 		if err != nil {
 			return
 		}
-		if message.ReceivedFrom != n.host.ID() {
+		if !n.options.Quiet && message.ReceivedFrom != n.host.ID() {
 			number := strings.TrimRight(string(message.Data), ".")
 			n.say(map[string]any{"got": sub.Topic(), "n": number, "from": message.ReceivedFrom.String()})
 		}

@@ -27,12 +27,15 @@ const stack = overQuic
     }
 const node = await createLibp2p({
   ...stack,
+  connectionManager: { inboundConnectionThreshold: 1000 }, // of one address in a second
   services: {
     identify: identify(),
     pubsub: gossipsub({
       allowPublishToZeroTopicPeers: true,
+      scoreParams: { IPColocationFactorWeight: 0 }, // all are on one address here
       scoreThresholds: { acceptPXThreshold: 0 },
       doPX: options.PX === true,
+      ...(options.NoSign ? { globalSignaturePolicy: 'StrictNoSign' } : {}),
       ...(options.NoMesh ? { D: 0, Dlo: 0, Dhi: 0, Dscore: 0, Dout: 0, floodPublish: false } : {}),
       ...(options.HashIDs ? { msgIdFn: message => createHash('sha256').update(message.data).digest() } : {})
     })
@@ -40,7 +43,7 @@ const node = await createLibp2p({
 })
 const { pubsub } = node.services
 pubsub.addEventListener('gossipsub:message', ({ detail: { propagationSource, msg } }) => {
-  if (!propagationSource.equals(node.peerId)) {
+  if (!options.Quiet && !propagationSource.equals(node.peerId)) {
     say({ got: msg.topic, n: Buffer.from(msg.data).toString().replace(/\.*$/, ''), from: propagationSource.toString() })
   }
 })

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ from libp2p.pubsub.gossipsub import (
     PROTOCOL_ID_V13,
     GossipSub,
 )
+from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.pubsub.rpc_queue import RpcQueue
 from libp2p.tools.anyio_service import background_trio_service
@@ -42,10 +44,15 @@ def say(line: Line) -> None:
     sys.stdout.flush()
 
 
+def sha256_of_data(message: rpc_pb2.Message) -> bytes:
+    return hashlib.sha256(message.data).digest()
+
+
 class ScriptedNode:
     """Acts on commands."""
 
-    def __init__(self, pubsub: Pubsub, router: GossipSub, nursery: trio.Nursery) -> None:
+    def __init__(self, pubsub: Pubsub, router: GossipSub, nursery: trio.Nursery, options: Line) -> None:
+        self.options = options
         self.pubsub = pubsub
         self.router = router
         self.nursery = nursery
@@ -77,12 +84,14 @@ class ScriptedNode:
         own = self.pubsub.host.get_id()
         while True:
             message = await subscription.get()
-            if message.from_id != own.to_bytes():
+            if not self.options.get("Quiet") and message.from_id != own.to_bytes():
                 say({"got": topic, "n": message.data.decode().rstrip("."), "from": ""})
 
 
 async def main(options: Line) -> None:
     quic = {"enable_quic": True} if os.environ.get("TRANSPORT") == "quic-v1" else {}
+    # Its gossip knows no ids but the default's: only who forwards, and does nothing else, is given others.
+    ids = {"msg_id_constructor": sha256_of_data} if options.get("NoSign") else {}
     suffix = "udp/0/quic-v1" if quic else "tcp/0"
     router = GossipSub(
         [PROTOCOL_ID_V13, PROTOCOL_ID_V12, PROTOCOL_ID_V11, PROTOCOL_ID, FLOODSUB],
@@ -92,7 +101,7 @@ async def main(options: Line) -> None:
         spam_protection_enabled=False,  # it drops what is beyond 10 messages a second, its own too
     )
     async with running_host(f"/ip4/127.0.0.1/{suffix}", handlers={}, **quic) as host:
-        pubsub = Pubsub(host, router)
+        pubsub = Pubsub(host, router, strict_signing=not options.get("NoSign"), **ids)
         async with (
             background_trio_service(pubsub),
             background_trio_service(router),
@@ -100,7 +109,7 @@ async def main(options: Line) -> None:
         ):
             await pubsub.wait_until_ready()
             say({"addr": str(host.get_addrs()[0])})
-            node = ScriptedNode(pubsub, router, nursery)
+            node = ScriptedNode(pubsub, router, nursery, options)
             while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
                 await node.act(json.loads(line))
             nursery.cancel_scope.cancel()

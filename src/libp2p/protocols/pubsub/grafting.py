@@ -6,7 +6,8 @@
 Rules:
 - Who is backed off, direct, or scored below 0 is not grafted; who grafts us all the same is pruned, and misbehaves (P7)
   where it knew better. A mesh of `d_high` takes only peers that we connected to.
-- Who grafts us before our stream to it is open is in the mesh; whoever lets us open none until the heartbeat is not.
+- Who grafts us before our stream to it is open is in the mesh; whoever lets us open none until the second heartbeat is
+  not: it can't be told PRUNE.
 - A PRUNE's back-off counts as `max_backoff` at most: 2**64 - 1 seconds must neither overflow nor part us for ever.
 - Peers are offered (PX) to who is pruned for want of room only; they are taken from peers of a good score only.
 - GRAFTs for topics that we are not in are ignored, not answered: an answer would be worth a flood.
@@ -131,6 +132,8 @@ class Grafting:
 
     def heartbeat(self, now: float) -> None:
         """Look after all meshes and fanouts."""
+        for known in self._state.peers.values():
+            known.waits = 0 if known.ready else known.waits + 1
         if not self._state.ticks % 15:
             self._state.backoffs.clear_expired(now - self._config.backoff_slack)
         for topic in self._state.mesh:
@@ -140,7 +143,7 @@ class Grafting:
     def _maintain(self, topic: str, now: float) -> None:
         state, config = self._state, self._config
         mesh = state.mesh[topic]
-        for peer in [peer for peer in mesh if not state.peers[peer].ready or state.score(peer) < 0]:
+        for peer in [peer for peer in mesh if state.peers[peer].waits > 1 or state.score(peer) < 0]:
             self._prune(topic, peer, now, px=False)
         if len(mesh) < config.d_low:
             self._fill(topic, config.d - len(mesh), now)

@@ -46,6 +46,8 @@ class Peer:
     version: Version = Version.FLOODSUB
     ready: bool = False
     """Whether our stream to it is open: only then it is sent anything."""
+    waits: int = 0
+    """Heartbeats so far at which it was not."""
     outbound: bool = False
     """Whether we made the connection."""
     topics: dict[str, SubOpts] = field(default_factory=dict)
