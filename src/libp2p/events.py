@@ -26,17 +26,17 @@ E = TypeVar("E")
 
 
 class _Listener:
-    """A callback and the types of events it is called with."""
+    """A callback and the types of events it is called with. To call the listener ends it."""
 
     __slots__ = ("_bus", "active", "callback", "types")
 
-    def __init__(self, bus: EventBus, types: tuple[type, ...], callback: Callable[[Any], object]) -> None:
+    def __init__(self, bus: EventBus, types: type | tuple[type, ...], callback: Callable[[Any], object]) -> None:
         self._bus = bus
         self.types = types
         self.callback = callback
         self.active = True
 
-    def remove(self) -> None:
+    def __call__(self) -> None:
         self.active = False
         self._bus.remove(self)
 
@@ -69,7 +69,7 @@ class EventBus:
         """Call `callback` with every event of `event_type`, within `emit`. Returns the function that ends this
         (idempotent; no call comes after it). On a closed bus nothing is ever called.
         """
-        return self._add((event_type,), callback)
+        return self._add(event_type, callback)
 
     def subscribe(self, *event_types: type[E], capacity: int = 256) -> Subscription[E]:
         """The events of these types from now on, read by a task: `with bus.subscribe(X) as events: async for ...`.
@@ -130,15 +130,15 @@ class EventBus:
         self._listeners.clear()
         self._routes.clear()
 
-    def _add(self, types: tuple[type, ...], callback: Callable[[Any], object]) -> Callable[[], None]:
+    def _add(self, types: type | tuple[type, ...], callback: Callable[[Any], object]) -> Callable[[], None]:
         listener = _Listener(self, types, callback)
         if not self._closed:
             self._listeners[listener] = None
             self._routes.clear()
-        return listener.remove
+        return listener
 
     def remove(self, listener: _Listener) -> None:
-        """End a subscription: what its own `remove` calls."""
+        """End a subscription: what the listener calls."""
         if self._listeners.pop(listener, self) is not self:
             self._routes.clear()
 

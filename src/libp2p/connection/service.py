@@ -165,7 +165,7 @@ class Service:
             max_streams_per_peer=max_streams_per_peer,
             when_full=when_full,
         )(served.serve)
-        self._undo.append(served.undo)
+        self._undo.append(served)
 
     def follow(self, kind: type[E], callback: Callable[[E], None]) -> None:
         """Call `callback` with each event of `kind` until the end."""
@@ -220,5 +220,6 @@ class _Served:
         finally:
             self._handling.pop(task, None)
 
-    def undo(self) -> None:
+    def __call__(self) -> None:
+        """Serve them no more."""
         self._host.remove_handler(*self._protocols, handler=self.serve)

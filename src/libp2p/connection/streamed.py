@@ -50,6 +50,8 @@ class StreamedConnection(Connection, Generic[S]):
         "_close_reason",
         "_closed",
         "_ended",
+        "_ended_read",
+        "_ended_written",
         "_goodbye",
         "_linger_timer",
         "_lingering",
@@ -59,6 +61,7 @@ class StreamedConnection(Connection, Generic[S]):
         "_on_memory_limit",
         "_on_stream",
         "_on_stream_closed",
+        "_open_timeout",
         "_openers",
         "_serving",
         "_streams",
@@ -68,10 +71,14 @@ class StreamedConnection(Connection, Generic[S]):
         "local_peer",
         "memory",
         "muxer",
+        "opened_at",
         "remote_addr",
         "remote_key",
         "remote_peer",
+        "role",
         "security",
+        "streams_accepted",
+        "streams_opened",
     )
 
     def __init__(
@@ -103,6 +110,7 @@ class StreamedConnection(Connection, Generic[S]):
         self._open_timeout = open_timeout
         self._loop = asyncio.get_running_loop()
         self.opened_at = self._loop.time()
+        self.streams_opened = self.streams_accepted = 0
         self._ended_read = self._ended_written = 0  # bytes of the streams that are over
         self._streams: dict[S, None] = {}
         self._max_served = max_served
@@ -258,8 +266,11 @@ class StreamedConnection(Connection, Generic[S]):
     def _opened_by_peer(self, stream: S) -> None:
         self.streams_accepted += 1
         self._streams[stream] = None
-        self._unserved.append(stream)
-        self._serve_more()
+        if self._on_stream is not None and self._serving < self._max_served and not self._unserved:
+            self._serving += 1
+            self._hand_out(stream)
+        else:
+            self._unserved.append(stream)
 
     def _serve_more(self) -> None:
         """Hand out what waits for it, as far as that may be."""
@@ -289,14 +300,16 @@ class StreamedConnection(Connection, Generic[S]):
         if stream not in self._streams:
             return False
         del self._streams[stream]
+        if not self._streams:
+            self._streams = {}  # one that was used takes 160 bytes more
         self._over(stream)
         self._wake_opener()
         return True
 
     def _over(self, stream: S) -> None:
         """Both directions of the stream have ended: tell so."""
-        if self._lingering:
-            self._lingering.pop(stream, None)
+        if self._lingering and self._lingering.pop(stream, None) is not None and not self._lingering:
+            self._lingering = None
         self._ended_read += stream.bytes_read
         self._ended_written += stream.bytes_written
         if stream.unread:

@@ -158,6 +158,9 @@ class ConnectionUpgrader(Protocol):
         """
 
 
+_RESOLVER = Resolver()  # which has no state: one for all hosts
+
+
 class TransportContext:
     """What all transports of one host share."""
 
@@ -174,7 +177,7 @@ class TransportContext:
         self.key = key
         """The host's."""
         self.upgrader = upgrader
-        self.resolver = resolver or Resolver()
+        self.resolver = resolver or _RESOLVER
         self.is_private = is_private
         """Whether the host talks within a private network only."""
         self.memory = memory or HostMemory()

@@ -22,6 +22,11 @@ from ..multistream.core import encode_message
 logger = logging.getLogger(__name__)
 
 
+_NONE_OPEN: dict[PeerId, int] = {}
+_NONE_WAIT: dict[PeerId, deque[asyncio.Future[None]]] = {}
+"""Those of handlers without a limit, which stay empty: one of each for all."""
+
+
 class Served:
     """A handler, and how it serves. Raises `TypeError` for one that is no `async def` function."""
 
@@ -48,8 +53,8 @@ class Served:
         self._cancel_on_reset = cancel_on_reset
         self._max = max_streams_per_peer
         self._waits = when_full == "wait"
-        self._open: dict[PeerId, int] = {}
-        self._waiting: dict[PeerId, deque[asyncio.Future[None]]] = {}
+        self._open: dict[PeerId, int] = _NONE_OPEN if max_streams_per_peer is None else {}
+        self._waiting: dict[PeerId, deque[asyncio.Future[None]]] = {} if self._waits else _NONE_WAIT
 
     async def run(self, stream: Stream) -> None:
         """Serve `stream` to its end."""

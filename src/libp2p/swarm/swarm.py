@@ -91,17 +91,20 @@ class Swarm:
             self._transports,
             context.resolver,
             self._config.dialer,
-            own_addrs=lambda: self.listen_addrs,
+            own_addrs=self._own_addrs,
             told_over=peerstore.told_over,
             forbidden=self._forbidden,
         )
-        self._closing: WeakSet[Connection] = WeakSet()  # by us: they may still be saying goodbye
+        self._closing: WeakSet[Connection] | None = None  # by us: they may still be saying goodbye
         self._pruning: dict[PeerId, asyncio.TimerHandle] = {}
         self._farewells: dict[asyncio.Task[None], None] = {}
         self._trimming: asyncio.TimerHandle | None = None
         # One of each for all connections:
-        self._protected = lambda peer: bool(self.limits.protections(peer))
+        self._protected = self.limits.is_protected
         self._let_go = self._say_goodbye
+        self._gone = self._lost
+        self._on_stream_ended = self._stream_ended
+        self._on_memory_limit = events.emit
         self._punching: Counter[PeerId] = Counter()
         self._waiting_for_direct: dict[PeerId, set[asyncio.Future[None]]] = {}
         self._closed = False
@@ -257,7 +260,7 @@ class Swarm:
         if self._trimming is not None:
             self._trimming.cancel()
             self._trimming = None
-        for connection in (*self.connections, *self._closing):
+        for connection in (*self.connections, *(self._closing or ())):
             connection.abort(_SHUTDOWN)
         for transport in self._transports:
             transport.abort()
@@ -271,7 +274,7 @@ class Swarm:
         self._closed = True
         try:
             await all_of(self._listeners.close(), self._dialer.close())
-            connections = (*self.connections, *self._closing)
+            connections = (*self.connections, *(self._closing or ()))
             await all_of(*(connection.close(_SHUTDOWN) for connection in connections), *self._farewells)
             await all_of(*(transport.close() for transport in self._transports))
         finally:
@@ -315,6 +318,9 @@ class Swarm:
         self._listeners.died(listener, error)
 
     # Inside
+
+    def _own_addrs(self) -> list[Multiaddr]:
+        return self.listen_addrs
 
     def _forbidden(self, peer: PeerId | None, addr: Multiaddr) -> Exception | None:
         try:
@@ -369,9 +375,10 @@ class Swarm:
             scope,
             since=self._context.now(),
             on_purpose=options.new_connection,
-            dialed=frozenset((*dialed, connection.remote_addr.without_peer())) if is_outbound else frozenset(),
+            dialed=tuple(dict.fromkeys((*dialed, connection.remote_addr.without_peer()))) if is_outbound else (),
             protected=self._protected,
             let_go=self._let_go,
+            lost=self._gone,
         )
         scope.held_by(entry)
         is_first = self._table.add(entry)
@@ -383,13 +390,13 @@ class Swarm:
                 doubtful.probe()
             self._prune_later(peer)
         connection.serve(
-            self._on_stream,
-            lambda reason: self._lost(entry, reason),
-            lambda stream: self._events.emit(StreamEnded(stream)),
-            on_memory_limit=self._events.emit,
+            self._on_stream, entry.ended, self._on_stream_ended, on_memory_limit=self._on_memory_limit
         )
         self._wake(peer)
         self._trim_later()
+
+    def _stream_ended(self, stream: Stream) -> None:
+        self._events.emit(StreamEnded(stream))
 
     def _lost(self, entry: Entry, reason: ConnectionClosed) -> None:
         connection, peer = entry.connection, entry.connection.remote_peer
@@ -399,6 +406,8 @@ class Swarm:
             self._peerstore.update_addrs(peer, CONNECTED_ADDR_TTL, RECENTLY_CONNECTED_ADDR_TTL)
             self._peerstore.unprotect(peer, _CONNECTED)
         if reason.by == "local":
+            if self._closing is None:
+                self._closing = WeakSet()
             self._closing.add(connection)
         logger.debug("%r", connection)
         self._events.emit(ConnectionLost(connection, reason))

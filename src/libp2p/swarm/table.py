@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ..connection import Connection, Direction, Scope
+from ..errors import ConnectionClosed
 from ..identity import PeerId
 from ..multiaddr import Multiaddr, is_relayed
 
@@ -32,12 +33,14 @@ class Entry:
     """When it was added."""
     on_purpose: bool
     """Whether it was made beside another one that there was."""
-    dialed: frozenset[Multiaddr]
+    dialed: tuple[Multiaddr, ...]
     """The addresses that lead to it, as far as they were dialed."""
     protected: Callable[[PeerId], bool]
     """Whether a peer's connections must be kept."""
     let_go: Callable[[Connection, str], None]
     """Closes a connection, with a goodbye that says why."""
+    lost: Callable[[Entry, ConnectionClosed], None]
+    """Is told of its end."""
 
     @property
     def is_kept(self) -> bool:
@@ -48,6 +51,10 @@ class Entry:
     def is_idle(self) -> bool:
         """See `Holder`."""
         return not self.connection.streams and not self.is_kept
+
+    def ended(self, reason: ConnectionClosed) -> None:
+        """The connection is over."""
+        self.lost(self, reason)
 
     def evict(self, error: Exception) -> None:
         """See `Holder`."""

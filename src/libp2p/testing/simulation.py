@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from enum import Enum
 from ipaddress import ip_address
@@ -91,13 +91,13 @@ class Simulation(Generic[S]):
         self._first_ip = ip_address(first_ip)
         self._unused = Noise()  # a host wants a security protocol, though cheap connections need none
         self._exit = AsyncExitStack()
-        self._ends: list[Callable[[], Awaitable[None]]] = []  # of each host
+        self._services: list[AbstractAsyncContextManager[S] | None] = []  # of each host
         self._adding = asyncio.Lock()  # hosts are made one by one, so that their numbers are those of the lists
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as exits:
             await exits.enter_async_context(self.network)
-            self._exit = exits
+            exits.push_async_callback(self._end_all)
             for _ in range(self._count):
                 await self.add()
             self._exit = exits.pop_all()
@@ -116,12 +116,13 @@ class Simulation(Generic[S]):
             number = len(self.hosts)
             node = self.network.node(str(self._first_ip + number))
             host = await exits.enter_async_context(self._host(node, key))
-            if self._service is not None:
-                self.services.append(await exits.enter_async_context(self._service(host)))
+            service = None if self._service is None else self._service(host)
+            if service is not None:
+                self.services.append(await exits.enter_async_context(service))
             self.nodes.append(node)
             self.hosts.append(host)
-            self._ends.append(exits.pop_all().aclose)
-            self._exit.push_async_callback(self._ends[number])
+            self._services.append(service)
+            exits.pop_all()
         return number
 
     async def remove(self, number: int) -> None:
@@ -129,7 +130,21 @@ class Simulation(Generic[S]):
         others keep their numbers.
         """
         self.network.remove(self.nodes[number])
-        await self._ends[number]()
+        await self._end(number)
+
+    async def _end(self, number: int) -> None:
+        service, self._services[number] = self._services[number], None
+        try:
+            if service is not None:
+                await service.__aexit__(None, None, None)
+        finally:
+            await self.hosts[number].close()
+
+    async def _end_all(self) -> None:
+        """The last one first."""
+        async with AsyncExitStack() as exits:
+            for number in range(len(self.hosts)):
+                exits.push_async_callback(self._end, number)
 
     async def connect(self, pairs: Iterable[tuple[int, int]]) -> None:
         """Connect these hosts, by index: the first of each pair dials. Raises what `Host.connect` does, in a group."""

@@ -21,7 +21,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from weakref import WeakKeyDictionary
 
 from ...connection import Connection, Direction, Service, ServiceHost, Stream, StreamErrorCode
 from ...errors import InvalidRecord, Libp2pError, LimitExceeded, LocalProtocolError, MessageTooLarge, copy_of
@@ -33,7 +32,7 @@ from ...swarm.events import ConnectionOpened, PeerDisconnected
 from ..events import AddrsChanged, ProtocolsChanged
 from .config import IdentifyConfig
 from .events import IdentifyFailed, PeerIdentified, PeerProtocolsChanged, PeerUpdated
-from .telling import OwnInfo
+from .telling import Acquaintances, OwnInfo
 from .wire import MAX_READ, IdentifyInfo, decode
 
 logger = logging.getLogger(__name__)
@@ -58,8 +57,8 @@ class Identify(Service):
     ) -> None:
         super().__init__(host)
         self._config = config or IdentifyConfig()
-        self._own = OwnInfo(host, self._config, wall_clock)
-        self._infos: WeakKeyDictionary[Connection, IdentifyInfo] = WeakKeyDictionary()
+        self._known = Acquaintances()
+        self._own = OwnInfo(host, self._config, wall_clock, self._known)
         self._exchanges: dict[Connection, _Exchange] = {}
         self._rates: dict[PeerId, TokenBucket] = {}  # of connected peers that have asked or told
         self._changed = False
@@ -68,8 +67,8 @@ class Identify(Service):
     async def start(self) -> None:
         self.follow(ConnectionOpened, self._connection_opened)
         self.follow(PeerDisconnected, self._peer_gone)
-        self.follow(AddrsChanged, lambda _: self._own_changed())
-        self.follow(ProtocolsChanged, lambda _: self._own_changed())
+        self.follow(AddrsChanged, self._own_changed)
+        self.follow(ProtocolsChanged, self._own_changed)
         limit = self._config.max_inbound_streams
         self.serve([ID], self._answer, cancel_on_reset=False, max_streams_per_peer=limit)
         self.serve([PUSH_ID], self._receive_push, max_streams_per_peer=limit)
@@ -79,7 +78,7 @@ class Identify(Service):
 
     def info(self, connection: Connection) -> IdentifyInfo | None:
         """What the peer has said on this connection; None before it was identified."""
-        return self._infos.get(connection)
+        return self._known.of(connection).info
 
     async def identify(self, connection: Connection) -> IdentifyInfo:
         """Ask the peer who it is, and store the answer in the peer store; where it is being asked, wait for that
@@ -130,7 +129,7 @@ class Identify(Service):
             logger.debug("%r was not identified: %s", connection, error)
             self.host.events.emit(IdentifyFailed(connection, error))
             return error
-        self._infos[connection] = info
+        self._known.of(connection).info = info
         self.host.events.emit(PeerIdentified(connection, info))
         return info
 
@@ -149,14 +148,14 @@ class Identify(Service):
         self._check_rate(stream)
         async with time_limit("identify push", self._config.timeout):
             data = await self._read(stream)
-        known = self._infos.get(connection) or IdentifyInfo(connection.remote_peer, connection.remote_key)
+        known = self._known.of(connection).info or IdentifyInfo(connection.remote_peer, connection.remote_key)
         info = self._decode(data, known)
         self._store(info)
         # "Missing fields should be ignored, as peers may choose to send partial updates": the record may be an old one.
         record = info.signed_peer_record if info.signed_peer_record != known.signed_peer_record else None
         if record or info.listen_addrs != known.listen_addrs:
             info = self._store_addrs(connection, info, record)
-        self._infos[connection] = info
+        self._known.of(connection).info = info
         self.host.events.emit(PeerUpdated(connection, info))
 
     async def _read(self, stream: Stream) -> bytes:
@@ -208,7 +207,7 @@ class Identify(Service):
 
     # Telling
 
-    def _own_changed(self) -> None:
+    def _own_changed(self, _: AddrsChanged | ProtocolsChanged) -> None:
         """The host's protocols or addresses have changed: tell the peers, in a while and of all at once."""
         self._own.changed()
         self._changed = True
@@ -254,7 +253,7 @@ class Identify(Service):
 
     def _can_push(self, connection: Connection) -> bool:
         """Whether the peer takes pushes, or has not said yet what it supports."""
-        info = self._infos.get(connection)
+        info = self._known.of(connection).info
         return not connection.is_closed and (info is None or PUSH_ID in info.protocols)
 
     async def _answer(self, stream: Stream) -> None:

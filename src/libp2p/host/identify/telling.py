@@ -42,16 +42,43 @@ class Snapshot:
     """Our signed record, with the same addresses."""
 
 
-class OwnInfo:
-    """What we say of ourselves. `wall_clock` gives the Unix time in nanoseconds."""
+@dataclass(slots=True)
+class Acquaintance:
+    """What two peers have said to each other on one connection."""
 
-    def __init__(self, host: ServiceHost, config: IdentifyConfig, wall_clock: Callable[[], int]) -> None:
+    info: IdentifyInfo | None = None
+    """What the other one has said."""
+    told: Snapshot | None = None
+    """What it was told."""
+
+
+class Acquaintances:
+    """Those of all connections, kept for as long as the connections are. (One weak dictionary takes 800 bytes.)"""
+
+    __slots__ = ("_table",)
+
+    def __init__(self) -> None:
+        self._table: WeakKeyDictionary[Connection, Acquaintance] = WeakKeyDictionary()
+
+    def of(self, connection: Connection) -> Acquaintance:
+        """The one of `connection`."""
+        if (known := self._table.get(connection)) is None:
+            known = self._table[connection] = Acquaintance()
+        return known
+
+
+class OwnInfo:
+    """What we say of ourselves. `wall_clock` gives the Unix time in nanoseconds; what peers were told is `known`."""
+
+    def __init__(
+        self, host: ServiceHost, config: IdentifyConfig, wall_clock: Callable[[], int], known: Acquaintances
+    ) -> None:
         self._host = host
         self._config = config
         self._wall_clock = wall_clock
         self._snapshots: dict[Reach, Snapshot] = {}
         self._ips: frozenset[IPv4Address | IPv6Address] | None = None
-        self._told: WeakKeyDictionary[Connection, Snapshot] = WeakKeyDictionary()
+        self._known = known
         self._seq = 0
         self._stale: dict[Reach, Snapshot] = {}
 
@@ -80,12 +107,12 @@ class OwnInfo:
 
     def knows(self, connection: Connection) -> bool:
         """Whether the peer has been told what it would be told now."""
-        return self._told.get(connection) == self.snapshot(self.reach_of(connection))
+        return self._known.of(connection).told == self.snapshot(self.reach_of(connection))
 
     def message(self, connection: Connection) -> bytes:
         """What to tell the peer now. It counts as told until `forget` says that it was not."""
         reach, agent = self.reach_of(connection), self._config.agent_version
-        told = self._told[connection] = self.snapshot(reach)
+        told = self._known.of(connection).told = self.snapshot(reach)
         return encode(
             IdentifyInfo(
                 self._host.id,
@@ -101,7 +128,7 @@ class OwnInfo:
 
     def forget(self, connection: Connection) -> None:
         """The peer could not be told."""
-        self._told.pop(connection, None)
+        self._known.of(connection).told = None
 
     def _take(self, reach: Reach, before: Snapshot | None) -> Snapshot:
         own = [addr.without_peer() for addr in self._host.addrs[: self._config.max_addrs]]

@@ -43,6 +43,10 @@ class HostLimits:
         """The tags that protect `peer`."""
         return self._tags.protections(peer)
 
+    def is_protected(self, peer: PeerId) -> bool:
+        """Whether any tag protects `peer`."""
+        return bool(self._tags.protections(peer))
+
     def tag(self, peer: PeerId, tag: str, value: float, *, half_life: float | None = None) -> None:
         """Connections to `peer` are worth `value` more, halved every `half_life` seconds (None: never): those worth the
         least are closed first. A tag that it has already is replaced. Raises `LimitExceeded` above 32 tags of a peer.
