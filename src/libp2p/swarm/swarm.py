@@ -389,9 +389,7 @@ class Swarm:
             for doubtful in self._table.doubtful(peer):
                 doubtful.probe()
             self._prune_later(peer)
-        connection.serve(
-            self._on_stream, entry.ended, self._on_stream_ended, on_memory_limit=self._on_memory_limit
-        )
+        connection.serve(self._on_stream, entry.ended, self._on_stream_ended, on_memory_limit=self._on_memory_limit)
         self._wake(peer)
         self._trim_later()
 
