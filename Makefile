@@ -51,8 +51,8 @@ fuzz: $(VENV)/.fuzz ## Fuzz parsers and handshakes, guided by coverage, for MINU
 bench: $(VENV)/.bench ## Measure, beside other implementations, in one table
 	@$(BIN)/python -m bench
 
-sim: $(VENV)/.dev ## Simulate pubsub on whole networks; figures and plots go to docs/pubsub-results.md
-	@$(BIN)/python -m sim
+sim: $(VENV)/.dev ## Simulate pubsub on whole networks; an hour; figures and plots go to docs/pubsub-results.md
+	@$(BIN)/python -m sim --write
 
 sim-cost: $(VENV)/.dev ## Say what simulated hosts, connections and messages cost
 	@$(BIN)/python -m bench.simulation

@@ -2,8 +2,8 @@
 
 Figures of a run:
 
-- `delivered`: of all (message, peer) pairs, the part that arrived.
-- `p50`, `p99`: seconds from publication to arrival.
+- `delivered`: of all pairs of a message and a peer that is not its author, the part where it arrived.
+- `p50`, `p99`: time from publication to arrival.
 - `shortest p99`: what p99 would be if each message took the shortest path in the meshes as they were then.
 - `duplicates`: copies of a message that a peer gets beyond the first, on average.
 - `degree`: peers in a mesh, on average.
@@ -15,9 +15,10 @@ Figures of a run:
 from __future__ import annotations
 
 import asyncio
+import gc
 import statistics
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -54,9 +55,11 @@ class Figures:
     """What a run came to."""
 
     scenario: Scenario
-    delays: list[float]
-    shortest: list[float]
+    arrived: int
     expected: int
+    delays: list[float]
+    """Percentiles, from the 0th to the 100th."""
+    shortest: list[float]
     duplicates: float
     degree: float
     message_bytes: int
@@ -64,14 +67,21 @@ class Figures:
 
     @property
     def delivered(self) -> float:
-        return len(self.delays) / self.expected
+        return self.arrived / self.expected
 
     @property
     def control(self) -> float:
         return self.control_bytes / (self.control_bytes + self.message_bytes)
 
-    def percentile(self, values: Sequence[float], percent: int) -> float:
-        return statistics.quantiles(values, n=100)[percent - 1]
+    @property
+    def total(self) -> int:
+        return self.control_bytes + self.message_bytes
+
+
+def percentiles(values: Iterable[float]) -> list[float]:
+    """From the 0th to the 100th."""
+    ordered = sorted(values)
+    return [ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] for percent in range(101)]
 
 
 class Counter(Tracer):
@@ -118,6 +128,7 @@ async def spread(scenario: Scenario, *, seed: int = 1) -> Figures:
         await sim.connect(regular(scenario.nodes, scenario.degree, sim.dice))
         topics = [await pubsub.subscribe(TOPIC) for pubsub in sim.services]
         await asyncio.sleep(10)
+        gc.freeze()  # the network is no garbage, and looking through it again and again takes its time
         before = [(counter.duplicates, counter.message_bytes, counter.control_bytes) for counter in counters]
         loop = asyncio.get_running_loop()
         sent: dict[bytes, float] = {}
@@ -146,12 +157,14 @@ async def spread(scenario: Scenario, *, seed: int = 1) -> Figures:
             (counter.duplicates - old[0], counter.message_bytes - old[1], counter.control_bytes - old[2])
             for counter, old in zip(counters, before, strict=True)
         ]
+    gc.unfreeze()
     duplicates, message_bytes, control_bytes = map(sum, zip(*change, strict=True))
     return Figures(
         scenario,
-        delays,
-        shortest,
+        len(delays),
         count * (scenario.nodes - 1),
+        percentiles(delays),
+        percentiles(shortest),
         duplicates / (count * scenario.nodes),
         degree,
         message_bytes,

@@ -34,6 +34,8 @@ class Outcome:
     curves: dict[str, list[float]] = field(default_factory=dict)
     axis: str = ""
     """What the curves' values are, with their unit."""
+    timelines: dict[str, list[float]] = field(default_factory=dict)
+    """Named lists of values, one for each second."""
     date: str = ""
 
     def want(self, wanted: str, figure: str, met: bool) -> None:

@@ -10,7 +10,8 @@
 
 Rules:
 - The same seed, and the same program, give the same run: keys, links and dice are made of the seed.
-- Host number i is alone on its machine, `nodes[i]`, whose links can be changed and cut.
+- Host number i is alone on its machine, `nodes[i]`, whose links can be changed and cut; but hosts for which
+  `machine_of` gives the same number share one, and its address, on ports of their own.
 - Hosts come (`add`) and go (`remove`) while it runs.
 - With `Stack.CHEAP` connections have no cryptography and no frames (see `cheap`), with `Stack.FULL` they are Noise and
   yamux: a protocol can't tell the difference, but for what it costs.
@@ -41,7 +42,7 @@ from .network import Network, Node
 S = TypeVar("S")
 
 PORT = 4001
-"""Where all hosts listen."""
+"""Where hosts listen; of those that share a machine the first."""
 
 _DIALS = 64
 """Dials side by side while hosts are connected."""
@@ -76,6 +77,7 @@ class Simulation(Generic[S]):
         muxer: Muxer | None = None,
         cheap: CheapConfig | None = None,
         first_ip: str = "10.0.0.1",
+        machine_of: Callable[[int], int] | None = None,
     ) -> None:
         self.dice = random.Random(seed)  # noqa: S311 - a simulation's dice
         self.network = Network(seed=seed, link=link)
@@ -89,6 +91,7 @@ class Simulation(Generic[S]):
         self._muxer = muxer or Yamux()
         self._cheap = cheap
         self._first_ip = ip_address(first_ip)
+        self._machine_of = machine_of or (lambda number: number)
         self._unused = Noise()  # a host wants a security protocol, though cheap connections need none
         self._exit = AsyncExitStack()
         self._services: list[AbstractAsyncContextManager[S] | None] = []  # of each host
@@ -109,13 +112,12 @@ class Simulation(Generic[S]):
         await self._exit.__aexit__(kind, error, trace)
 
     async def add(self, key: PrivateKey | None = None) -> int:
-        """One more host, alone on its machine, with its service; its number. `key` is its identity, by default one of
-        the dice's.
-        """
+        """One more host, with its service; its number. `key` is its identity, by default one of the dice's."""
         async with self._adding, AsyncExitStack() as exits:
             number = len(self.hosts)
-            node = self.network.node(str(self._first_ip + number))
-            host = await exits.enter_async_context(self._host(node, key))
+            ip = str(self._first_ip + self._machine_of(number))
+            node = self.network.at(ip) or self.network.node(ip)
+            host = await exits.enter_async_context(self._host(node, PORT + len(node.listeners), key))
             service = None if self._service is None else self._service(host)
             if service is not None:
                 self.services.append(await exits.enter_async_context(service))
@@ -127,9 +129,11 @@ class Simulation(Generic[S]):
 
     async def remove(self, number: int) -> None:
         """End a host and its service without a word, as if its machine was off: peers notice in their own time. All
-        others keep their numbers.
+        others keep their numbers. (Whoever shares the machine is off, too.)
         """
-        self.network.remove(self.nodes[number])
+        node = self.nodes[number]
+        if self.network.at(node.ips[0]) is node:
+            self.network.remove(node)
         await self._end(number)
 
     async def _end(self, number: int) -> None:
@@ -177,13 +181,13 @@ class Simulation(Generic[S]):
                 await asyncio.sleep(_STEP)
         return loop.time() - start
 
-    def _host(self, node: Node, key: PrivateKey | None) -> Host:
+    def _host(self, node: Node, port: int, key: PrivateKey | None) -> Host:
         secret = Ed25519PrivateKey.from_private_bytes(self.dice.randbytes(32))
         cheap = self._stack is Stack.CHEAP
         transport: Transport = CheapTransport(node, self._cheap) if cheap else node.transport()
         return Host(
             key or PrivateKey.from_handle(KeyType.ED25519, secret),
-            [f"/{'ip6' if ':' in node.ips[0] else 'ip4'}/{node.ips[0]}/tcp/{PORT}"],
+            [f"/{'ip6' if ':' in node.ips[0] else 'ip4'}/{node.ips[0]}/tcp/{port}"],
             transports=[transport],
             security=[self._unused if cheap else Noise()],
             muxers=[self._muxer],
