@@ -15,8 +15,10 @@ Each stage has its time limit. Whatever goes wrong, the raw connection is aborte
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from . import multistream
 from .connection import (
@@ -29,6 +31,7 @@ from .connection import (
     Scope,
     SecureChannel,
     SecurityProtocol,
+    Turn,
 )
 from .connection.negotiation import expect_agreement, incoming_of
 from .errors import HandshakeError
@@ -96,7 +99,7 @@ class Upgrader(ConnectionUpgrader):
         try:
             if self._private_network is not None:
                 raw = self._private_network.protect(raw)
-            channel = await self._secure(raw, role, peer)
+            channel = await self._secure(raw, role, peer, None if scope is None else partial(_turn_of, scope))
             if scope is not None:
                 scope.identified(channel.remote_peer)
             muxer = channel.stream_muxer
@@ -110,7 +113,9 @@ class Upgrader(ConnectionUpgrader):
             raw.abort(error if isinstance(error, Exception) else None)
             raise
 
-    async def _secure(self, raw: RawConnection, role: Role, peer: PeerId | None) -> SecureChannel:
+    async def _secure(
+        self, raw: RawConnection, role: Role, peer: PeerId | None, turn: Turn | None = None
+    ) -> SecureChannel:
         offered = list(self._security)
         if len(offered) == 1 and role is Role.INITIATOR:
             chosen = offered[0]
@@ -123,7 +128,7 @@ class Upgrader(ConnectionUpgrader):
         async with time_limit(f"{chosen} handshake", self._config.handshake_timeout):
             if role is Role.INITIATOR:
                 return await protocol.secure_outbound(raw, self.key, expected_peer=peer, muxers=muxers)
-            return await protocol.secure_inbound(raw, self.key, expected_peer=peer, muxers=muxers)
+            return await protocol.secure_inbound(raw, self.key, expected_peer=peer, muxers=muxers, turn=turn)
 
     async def _negotiate(self, raw: RawConnection, role: Role, protocols: list[str], stage: str) -> str:
         incoming = incoming_of(raw)
@@ -131,3 +136,18 @@ class Upgrader(ConnectionUpgrader):
             if role is Role.INITIATOR:
                 return await multistream.select(incoming, raw.write, protocols)
             return await multistream.handle(incoming, raw.write, protocols.__contains__, listed=lambda: protocols)
+
+
+async def _turn_of(scope: Scope) -> None:
+    """Wait until `scope` lets the handshake go on."""
+    due = asyncio.get_running_loop().create_future()
+
+    def step() -> bool:
+        if due.done():
+            return False
+        due.set_result(None)
+        return True
+
+    scope.when_due(step)
+    if not due.done():
+        await due

@@ -11,9 +11,9 @@ import sys
 import time
 from pathlib import Path
 
-from libp2p import Host, HostConfig, Stream
+from libp2p import Host, HostConfig, Libp2pError, Multiaddr, Stream
+from libp2p.connection import DialOptions
 from libp2p.swarm import SwarmConfig
-from libp2p.transports.tcp import Tcp
 
 
 class Lines(logging.Handler):
@@ -46,6 +46,15 @@ def resident_mib() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1024 / 1024
 
 
+async def dials(host: Host, addr: str) -> bool:
+    """Whether the host reaches another one."""
+    try:
+        await asyncio.wait_for(host.swarm.connect(None, [Multiaddr(addr)], DialOptions(new_connection=True)), 5)
+    except (Libp2pError, OSError):
+        return False
+    return True
+
+
 async def main(max_connections: int, descriptors: int) -> None:
     """Serve until stdin ends."""
     if descriptors:
@@ -53,7 +62,12 @@ async def main(max_connections: int, descriptors: int) -> None:
     logging.getLogger().addHandler(lines := Lines())
     handlers = most_handlers = 0
     swarm = SwarmConfig(max_connections=max_connections, high_water=max_connections)
-    async with Host(listen_addrs=["/ip4/0.0.0.0/tcp/0"], transports=[Tcp()], config=HostConfig(swarm=swarm)) as host:
+    listen = ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"]
+    async with Host(listen_addrs=listen, config=HostConfig(swarm=swarm)) as host:
+        own = str(host.listen_addrs[0]).split("/tcp/", 1)[-1]
+        listener = await host.swarm.listen(Multiaddr("/ip4/0.0.0.0/tcp/0"))
+        port = str(listener.addrs[0]).split("/tcp/", 1)[-1]
+        await host.swarm.listen(Multiaddr(f"/ip4/0.0.0.0/tcp/{port}/ws"))  # one port for both
 
         @host.handle("/slow/1")
         async def slow(_: Stream) -> None:
@@ -68,8 +82,13 @@ async def main(max_connections: int, descriptors: int) -> None:
                     continue
             handlers -= 1
 
-        port = str(host.listen_addrs[0]).rsplit("/", 1)[-1]
-        print(f"/ip4/127.0.0.1/tcp/{port}/p2p/{host.id}", flush=True)
+        @host.handle("/unread/1")
+        async def unread(_: Stream) -> None:
+            await asyncio.sleep(3600)
+
+        here = {str(addr) for addr in host.addrs if "/127.0.0.1/" in str(addr)}
+        ways = {"ws": "/ws/", "quic": "/quic-v1/", "tcp": f"/tcp/{own}/p2p/", "shared": f"/tcp/{port}/p2p/"}
+        print(json.dumps({way: next(addr for addr in here if mark in addr) for way, mark in ways.items()}), flush=True)
         gaps = Gaps()
         watching = asyncio.create_task(gaps.run())
         reader = asyncio.StreamReader()
@@ -78,6 +97,9 @@ async def main(max_connections: int, descriptors: int) -> None:
             if line.strip() == b"friend":
                 for peer in {connection.remote_peer for connection in host.connections}:
                     host.limits.protect(peer, "friend")
+            if line.startswith(b"dial "):
+                print(json.dumps({"dialed": await dials(host, line[5:].decode().strip())}), flush=True)
+                continue
             report = {
                 "memory": resident_mib(),
                 "cpu": time.process_time(),

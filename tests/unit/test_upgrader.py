@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from libp2p.connection import Connection, Direction, RawConnection, SecureChannel, SecurityProtocol
+from libp2p.connection import Connection, Direction, RawConnection, SecureChannel, SecurityProtocol, Turn
 from libp2p.errors import (
     HandshakeError,
     IncompleteRead,
@@ -38,9 +38,15 @@ class OldNoise(Noise):
         return await super().secure_outbound(raw, key, expected_peer=expected_peer, muxers=())
 
     async def secure_inbound(
-        self, raw: RawConnection, key: PrivateKey, *, expected_peer: PeerId | None = None, muxers: Sequence[str]
+        self,
+        raw: RawConnection,
+        key: PrivateKey,
+        *,
+        expected_peer: PeerId | None = None,
+        muxers: Sequence[str],
+        turn: Turn | None = None,
     ) -> SecureChannel:
-        return await super().secure_inbound(raw, key, expected_peer=expected_peer, muxers=())
+        return await super().secure_inbound(raw, key, expected_peer=expected_peer, muxers=(), turn=turn)
 
 
 class OtherNoise(Noise):

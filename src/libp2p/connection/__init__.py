@@ -20,7 +20,7 @@ Rules:
 from ..error_codes import StreamErrorCode
 from .over_stream import OverStream
 from .raw import LayeredConnection, RawConnection
-from .secure import SecureChannel, SecurityProtocol
+from .secure import SecureChannel, SecurityProtocol, Turn
 from .service import Handler, Match, Service, ServiceHost, Target, WhenFull
 from .streams import Connection, Direction, MemoryLimitReached, Muxer, Role, Stream
 from .transport import (
@@ -67,6 +67,7 @@ __all__ = [
     "Target",
     "Transport",
     "TransportContext",
+    "Turn",
     "TurnedConnection",
     "WhenFull",
 ]

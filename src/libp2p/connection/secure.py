@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar
 
 from ..identity import PeerId, PrivateKey, PublicKey
 from .raw import RawConnection
 from .turns import TurnedConnection
+
+Turn = Callable[[], Awaitable[None]]
+"""Waits until it is a handshake's turn."""
 
 
 class SecureChannel(TurnedConnection):
@@ -51,6 +54,14 @@ class SecurityProtocol(ABC):
 
     @abstractmethod
     async def secure_inbound(
-        self, raw: RawConnection, key: PrivateKey, *, expected_peer: PeerId | None = None, muxers: Sequence[str]
+        self,
+        raw: RawConnection,
+        key: PrivateKey,
+        *,
+        expected_peer: PeerId | None = None,
+        muxers: Sequence[str],
+        turn: Turn | None = None,
     ) -> SecureChannel:
-        """Run the listener's handshake; else like `secure_outbound`. A peer is expected where both sides dialed."""
+        """Run the listener's handshake; else like `secure_outbound`. A peer is expected where both sides dialed. With
+        `turn` that is awaited before each step that takes long to compute.
+        """

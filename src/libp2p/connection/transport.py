@@ -89,6 +89,9 @@ class Scope(Protocol):
     def held_by(self, holder: Holder) -> None:
         """Who has the connection now, and would have to end it. One that nobody holds is never ended for others."""
 
+    def when_due(self, step: Callable[[], bool]) -> None:
+        """Do a costly step of the handshake now, or when it is its turn. `step` says whether it was still wanted."""
+
     def identified(self, peer: PeerId) -> None:
         """The handshake has proven who is there: may they come in? Raises `LimitExceeded` and what else refuses."""
 

@@ -28,6 +28,10 @@ class TokenBucket:
         self._tokens -= count
         return True
 
+    def give_back(self) -> None:
+        """One that was taken was not used."""
+        self._tokens += 1
+
     def _fill(self, now: float) -> None:
         self._tokens = min(self._burst, self._tokens + (now - self._updated) * self._rate)
         self._updated = now

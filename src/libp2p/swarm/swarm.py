@@ -83,7 +83,7 @@ class Swarm:
         self._on_stream = on_stream
         self._config = config or SwarmConfig()
         self._gater = gater or Gater()
-        self.limits = HostLimits(self._config, self._gater, context.now, context.memory.account)
+        self.limits = HostLimits(self._config, self._gater, context.now, context.memory.account, _later)
         """What peers may take, and do: see `limits/`."""
         self._table = ConnectionTable(local_peer)
         self._listeners = Listeners(self._transports, self, events)
@@ -464,6 +464,14 @@ class Swarm:
         farewell = asyncio.get_running_loop().create_task(connection.close(reason, code), name=f"close {connection!r}")
         self._farewells[farewell] = None
         farewell.add_done_callback(self._farewells.pop)
+
+
+def _later(seconds: float, callback: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    if seconds:
+        loop.call_later(seconds, callback)
+    else:
+        loop.call_soon(callback)
 
 
 def _code_of(error: Libp2pError) -> int | None:

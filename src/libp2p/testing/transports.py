@@ -6,6 +6,7 @@ listener = await transport.listen(addr, AcceptAll())
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..connection import (
@@ -60,6 +61,10 @@ class CountedScope:
         self.released = 0
         self.refuse_with: Libp2pError | None = None
         """What `identified` raises."""
+
+    def when_due(self, step: Callable[[], bool]) -> None:
+        """See `Scope`."""
+        step()
 
     def held_by(self, holder: Holder) -> None:
         """See `Scope`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -51,7 +52,20 @@ class Subject:
 
     def __init__(self, gater: Gater | None = None, **config: Any) -> None:
         self.now = 0.0
-        self.all = HostLimits(SwarmConfig(**config), gater or Gater(), lambda: self.now, MemoryAccount("host", 100))
+        self.calls: list[tuple[float, Callable[[], None]]] = []
+        self.all = HostLimits(
+            SwarmConfig(**config), gater or Gater(), lambda: self.now, MemoryAccount("host", 100), self._later
+        )
+
+    def _later(self, seconds: float, callback: Callable[[], None]) -> None:
+        self.calls.append((self.now + seconds, callback))
+
+    def turn(self) -> None:
+        """One of the loop."""
+        due = [one for one in self.calls if one[0] <= self.now]
+        self.calls = [one for one in self.calls if one[0] > self.now]
+        for _, callback in due:
+            callback()
 
     def pending(self, addr: Multiaddr) -> tuple[Any, Held]:
         grant, held = self.all.connections.admit(LOCAL, addr), Held()
@@ -411,3 +425,56 @@ async def test_peer_dial_and_upgraded_are_asked_by_the_swarm(fake: Any) -> None:
         await subject.swarm.connect(subject.peer, [ip4(1)])
     assert len(subject.transport.made) == 1
     await subject.swarm.close()
+
+
+# How fast handshakes go
+
+
+def step_of(order: list[str], name: str, *, wanted: bool = True) -> Callable[[], bool]:
+    def step() -> bool:
+        if wanted:
+            order.append(name)
+        return wanted
+
+    return step
+
+
+def test_one_step_of_a_handshake_in_a_turn_and_prefix_by_prefix() -> None:
+    subject, order = Subject(), list[str]()
+    grants = [subject.pending(ip4(1))[0] for _ in range(4)] + [subject.pending(ip4(n))[0] for n in (2, 3)]
+    for name, grant in zip("abcdef", grants, strict=True):
+        grant.when_due(step_of(order, name))
+    assert order == ["a"], "the first at once"
+    subject.turn()
+    grants[0].when_due(step_of(order, "A"))  # its second step goes first
+    assert order == ["a", "b"]
+    grants[2].release()
+    for _ in range(10):
+        subject.turn()
+    assert order == ["a", "b", "A", "e", "f", "d"]
+    assert subject.all.connections.pace.waiting == 0
+    grants[0].when_due(step_of(order, "!"))
+    assert order[-1] == "!"
+
+
+def test_so_many_handshakes_begin_in_a_second() -> None:
+    subject, order = Subject(max_handshakes_per_second=100, max_handshake_burst=10), list[str]()
+    for _ in range(200):
+        subject.pending(ip4(1))[0].when_due(step_of(order, "begun"))
+    for _ in range(100):
+        subject.turn()
+    assert len(order) == 10
+    for _ in range(1000):
+        subject.now += 0.001
+        subject.turn()
+    assert 100 <= len(order) <= 112
+    assert "handshakes that wait for their turn" in str(subject.all.explain())
+
+
+def test_a_handshake_that_nobody_wants_any_more_takes_no_turn() -> None:
+    subject, order = Subject(max_handshakes_per_second=1, max_handshake_burst=2), list[str]()
+    grants = [subject.pending(ip4(1))[0] for _ in range(50)]
+    for grant in grants:
+        grant.when_due(step_of(order, "begun", wanted=grant in (grants[0], grants[-1])))
+    subject.turn()
+    assert order == ["begun", "begun"]

@@ -26,7 +26,7 @@ from libp2p.testing.conformance.connections import Side
 from libp2p.testing.conformance.tools import cancel, ends, pattern, raises, started
 from libp2p.testing.conformance.transports import DIALER, LISTENER, Reports
 from libp2p.testing.network import Link, Network, Node
-from libp2p.testing.transports import context
+from libp2p.testing.transports import CountedScope, context
 from libp2p.transports.quic import Quic, QuicConfig
 from libp2p.transports.quic.connection import QuicConnection
 from libp2p.transports.quic.datagrams import DatagramReceiver, DatagramSocket, Received, SocketAddress
@@ -1019,3 +1019,47 @@ async def test_strays_are_looked_at_so_many_at_a_time() -> None:
         assert len(looked) == 256
         at.endpoint.datagrams_received([Received(b"\x40" + bytes(40), 41, ("10.0.0.9", 1), None)])
         assert len(looked) == 257
+
+
+class Patient(Reports):
+    """Has handshakes wait until they are let go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[Callable[[], bool]] = []
+
+    def admit(self, local_addr: Multiaddr, remote_addr: Multiaddr) -> CountedScope:
+        scope = super().admit(local_addr, remote_addr)
+        scope.when_due = self.steps.append  # type: ignore[method-assign]
+        return scope
+
+
+async def test_a_handshake_begins_when_it_is_its_turn() -> None:
+    async with scene() as at:
+        await at.listener.close()
+        reports = Patient()
+        listener = await at.transport.listen(Multiaddr(f"/ip4/0.0.0.0/udp/{PORT}/quic-v1"), reports)
+        assert isinstance(listener, QuicListener)
+        at.listener = listener
+        dial = asyncio.create_task(at.dialer.dial(ADDR, PEER))
+        await asyncio.sleep(0.5)
+        assert len(reports.steps) == 1, "what the dialer sends again is the same handshake"
+        assert (len(at.endpoint._drivers), at.endpoint._handshakes._queued) == (0, 1)
+        assert reports.steps[0]()
+        ours = await ends(dial)
+        assert (reports.steps[0](), at.endpoint._handshakes._queued) == (False, 0)
+        await ends(ours.close())
+
+        gone = await started(at.dialer.dial(ADDR, PEER))
+        await asyncio.sleep(0.1)
+        await asyncio.sleep(20)
+        assert not reports.steps[1](), "too late"
+        with pytest.raises(StageTimeout):
+            await gone
+
+        late = await started(at.dialer.dial(ADDR, PEER))
+        await asyncio.sleep(0.1)
+        await listener.close()
+        assert at.endpoint._handshakes._queued == 0, "nobody listens any more"
+        assert not reports.steps[2]()
+        await cancel(late)

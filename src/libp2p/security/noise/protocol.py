@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from google.protobuf.message import DecodeError
 
-from ...connection import RawConnection, SecureChannel, SecurityProtocol
+from ...connection import RawConnection, SecureChannel, SecurityProtocol, Turn
 from ...errors import HandshakeError, IncompleteRead, InvalidKey, PeerIdMismatch
 from ...forks import at_fork
 from ...identity import PeerId, PrivateKey, PublicKey
@@ -74,12 +74,20 @@ class Noise(SecurityProtocol):
         return _channel(raw, handshake, key, remote, muxer)
 
     async def secure_inbound(
-        self, raw: RawConnection, key: PrivateKey, *, expected_peer: PeerId | None = None, muxers: Sequence[str]
+        self,
+        raw: RawConnection,
+        key: PrivateKey,
+        *,
+        expected_peer: PeerId | None = None,
+        muxers: Sequence[str],
+        turn: Turn | None = None,
     ) -> SecureChannel:
         handshake = self._handshake(initiator=False)
         await _receive(raw, handshake, 1)  # its payload is not authenticated: ignored
+        if turn is not None:
+            await turn()
         await _send(raw, handshake.write_message(self._payload(key, muxers)))
-        remote = _open_payload(await _receive(raw, handshake, 3), handshake.remote_static, 3)
+        remote = _open_payload(await _receive(raw, handshake, 3, turn), handshake.remote_static, 3)
         _check_peer(remote, expected_peer)
         muxer = _match_muxers(remote.muxers, [name.encode() for name in muxers])
         return _channel(raw, handshake, key, remote, muxer)
@@ -145,13 +153,15 @@ async def _send(raw: RawConnection, message: bytes) -> None:
     await raw.write(len(message).to_bytes(2, "big") + message)
 
 
-async def _receive(raw: RawConnection, handshake: Handshake, number: int) -> bytes:
+async def _receive(raw: RawConnection, handshake: Handshake, number: int, turn: Turn | None = None) -> bytes:
     """Read handshake message `number`; return its payload."""
     try:
         length = await raw.readexactly(2)
         message = await raw.readexactly(int.from_bytes(length, "big"))
     except IncompleteRead as error:
         raise HandshakeError(f"noise message {number}: {error}") from error
+    if turn is not None:
+        await turn()
     return handshake.read_message(message)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
 
-from ...connection import RawConnection, SecureChannel, SecurityProtocol
+from ...connection import RawConnection, SecureChannel, SecurityProtocol, Turn
 from ...errors import HandshakeError, InvalidKey, PeerIdMismatch, RemoteProtocolError
 from ...identity import PeerId, PrivateKey, PublicKey
 from .channel import PlaintextChannel
@@ -52,6 +52,7 @@ class InsecurePlaintext(SecurityProtocol):
         *,
         expected_peer: PeerId | None = None,
         muxers: Sequence[str],  # noqa: ARG002
+        turn: Turn | None = None,  # noqa: ARG002 - there is nothing to compute
     ) -> SecureChannel:
         return await _exchange(raw, key, expected_peer)
 

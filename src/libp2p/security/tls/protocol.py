@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ...connection import RawConnection, SecureChannel, SecurityProtocol
+from ...connection import RawConnection, SecureChannel, SecurityProtocol, Turn
 from ...errors import HandshakeError
 from ...forks import at_fork
 from ...identity import PeerId, PrivateKey
@@ -52,9 +52,15 @@ class Tls(SecurityProtocol):
         return await self._secure(raw, key, is_dialer=True, expected_peer=expected_peer, muxers=muxers)
 
     async def secure_inbound(
-        self, raw: RawConnection, key: PrivateKey, *, expected_peer: PeerId | None = None, muxers: Sequence[str]
+        self,
+        raw: RawConnection,
+        key: PrivateKey,
+        *,
+        expected_peer: PeerId | None = None,
+        muxers: Sequence[str],
+        turn: Turn | None = None,
     ) -> SecureChannel:
-        return await self._secure(raw, key, is_dialer=False, expected_peer=expected_peer, muxers=muxers)
+        return await self._secure(raw, key, is_dialer=False, expected_peer=expected_peer, muxers=muxers, turn=turn)
 
     async def _secure(
         self,
@@ -64,12 +70,13 @@ class Tls(SecurityProtocol):
         is_dialer: bool,
         expected_peer: PeerId | None,
         muxers: Sequence[str],
+        turn: Turn | None = None,
     ) -> SecureChannel:
         from .channel import TlsChannel  # noqa: PLC0415 - loads pyOpenSSL
         from .handshake import Handshake  # noqa: PLC0415
 
         handshake = Handshake(self._context(key), is_dialer=is_dialer, expected_peer=expected_peer, muxers=muxers)
-        await _run(raw, handshake)
+        await _run(raw, handshake, turn)
         if is_dialer:
             await raw.write(handshake.data_to_send())
         # A listener has nothing left but tickets that nobody asked for: they leave with its first data.
@@ -92,7 +99,7 @@ class Tls(SecurityProtocol):
         return self._prepared[1]
 
 
-async def _run(raw: RawConnection, handshake: Handshake) -> None:
+async def _run(raw: RawConnection, handshake: Handshake, turn: Turn | None) -> None:
     """Exchange bytes until the handshake is over on our side."""
     try:
         while not handshake.proceed():
@@ -101,6 +108,8 @@ async def _run(raw: RawConnection, handshake: Handshake) -> None:
             data = await raw.read(_CHUNK)
             if not data:
                 raise HandshakeError("tls: the peer ended the connection during the handshake")
+            if turn is not None:
+                await turn()
             handshake.receive(data)
     except HandshakeError:
         raw.send((handshake.data_to_send(),))  # the alert that tells the peer why

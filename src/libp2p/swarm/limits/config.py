@@ -29,6 +29,10 @@ class SwarmConfig:
     """Handshakes that one prefix may begin each second, in the long run; twice as many from an IPv6 /48."""
     handshake_burst: int = 2048
     """Those that it may begin at once."""
+    max_handshakes_per_second: int = 500
+    """Handshakes with who connects that begin each second, of all prefixes together; more wait, prefix by prefix."""
+    max_handshake_burst: int = 256
+    """Those that may begin without that."""
     upgrade_timeout: float = 15.0
     """Seconds from an inbound connection to its being finished, all stages together; they have their own limits too."""
     unlimited_prefixes: tuple[str, ...] = ()

@@ -24,6 +24,7 @@ from ...identity import PeerId
 from ...multiaddr import Multiaddr
 from .config import SwarmConfig
 from .gater import Gater, ask
+from .pace import Pace
 from .refusals import Refusals
 from .sources import Source, Sources
 
@@ -34,8 +35,17 @@ _GREEDY = 4
 class ConnectionLimits:
     """Counts connections, and asks the gater. `clock` tells the time in seconds."""
 
-    def __init__(self, config: SwarmConfig, gater: Gater, refusals: Refusals, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        config: SwarmConfig,
+        gater: Gater,
+        refusals: Refusals,
+        clock: Callable[[], float],
+        later: Callable[[float, Callable[[], None]], None],
+    ) -> None:
         self._config = config
+        self._later = later
+        self._pace: Pace | None = None  # made when somebody connects: a host may be made before its loop runs
         self._gater = gater
         self._refusals = refusals
         self._clock = clock
@@ -126,6 +136,14 @@ class ConnectionLimits:
                 del self._of_peer[grant.peer]
 
     @property
+    def pace(self) -> Pace:
+        """How fast handshakes go."""
+        if self._pace is None:
+            rate, burst = self._config.max_handshakes_per_second, self._config.max_handshake_burst
+            self._pace = Pace(rate, burst, self._clock, self._later)
+        return self._pace
+
+    @property
     def upgrade_timeout(self) -> float:
         """Seconds that an inbound connection may take to be finished."""
         return self._config.upgrade_timeout
@@ -184,7 +202,7 @@ class ConnectionLimits:
 class Grant:
     """What one connection takes of the limits: a `Scope`. `source` is where it comes from; None: it was dialed."""
 
-    __slots__ = ("_holder", "_limits", "_released", "direction", "peer", "remote_addr", "source")
+    __slots__ = ("_has_begun", "_holder", "_limits", "_released", "direction", "peer", "remote_addr", "source")
 
     def __init__(
         self, limits: ConnectionLimits, direction: Direction, remote_addr: Multiaddr, source: Source | None
@@ -192,6 +210,7 @@ class Grant:
         self._limits = limits
         self._released: LimitExceeded | bool = False
         self._holder: Holder | None = None
+        self._has_begun = False  # whether its first step was asked for
         self.direction = direction
         self.remote_addr = remote_addr
         self.source = source
@@ -202,6 +221,12 @@ class Grant:
     def upgrade_timeout(self) -> float:
         """See `Scope`."""
         return self._limits.upgrade_timeout
+
+    def when_due(self, step: Callable[[], bool]) -> None:
+        """See `Scope`."""
+        is_first, self._has_begun = not self._has_begun, True
+        name = "" if self.source is None else self.source.widest.name
+        self._limits.pace.enter(name, lambda: not self._released and step(), is_first=is_first)
 
     def held_by(self, holder: Holder) -> None:
         """See `Scope`."""

@@ -17,16 +17,25 @@ from .trim import PeerTags
 
 
 class HostLimits:
-    """What peers may take of a host. `clock` tells the time in seconds; `memory` is the host's account."""
+    """What peers may take of a host. `clock` tells the time in seconds; `memory` is the host's account; `later` has
+    something called after some seconds.
+    """
 
-    def __init__(self, config: SwarmConfig, gater: Gater, clock: Callable[[], float], memory: MemoryAccount) -> None:
+    def __init__(
+        self,
+        config: SwarmConfig,
+        gater: Gater,
+        clock: Callable[[], float],
+        memory: MemoryAccount,
+        later: Callable[[float, Callable[[], None]], None],
+    ) -> None:
         self._config = config
         self._clock = clock
         self._memory = memory
         self._tags = PeerTags()
         self.refusals = Refusals()
         """What was refused, counted."""
-        self.connections = ConnectionLimits(config, gater, self.refusals, clock)
+        self.connections = ConnectionLimits(config, gater, self.refusals, clock, later)
         self.streams = StreamLimits(config, self.refusals, clock)
 
     # What peers are worth
@@ -72,6 +81,7 @@ class HostLimits:
         yield Use("host", "max_connections", connections.established, config.max_connections)
         yield Use("host", "max_inbound_connections", connections.inbound, config.inbound)
         yield Use("host", "max_pending_inbound", connections.pending, config.max_pending_inbound)
+        yield Use("host", "handshakes that wait for their turn", connections.pace.waiting, None)
         yield Use("host", "max_handlers", streams.total, config.max_handlers)
         yield Use("host", "memory", self._memory.used, self._memory.limit)
         for source in connections.sources.busiest(most):

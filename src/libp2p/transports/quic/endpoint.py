@@ -25,7 +25,7 @@ from dataclasses import replace
 from enum import Enum
 from functools import partial
 
-from ...connection import Direction
+from ...connection import Direction, Scope
 from ...errors import Libp2pError, LocalProtocolError, StageTimeout
 from ...identity import PeerId
 from ...io import time_limit
@@ -39,7 +39,7 @@ from .datagrams import DatagramSocket, Received, SocketAddress
 from .driver import Driver
 from .engine import Engine, Terms
 from .farewells import Farewells
-from .handshakes import Handshakes, PendingHandshake
+from .handshakes import Handshakes, PendingHandshake, QueuedHandshake
 from .service import Service
 from .stateless_reset import StatelessResets, is_reset
 
@@ -80,6 +80,7 @@ class Endpoint:
         self._by_addr: dict[SocketAddress, set[Driver]] = {}  # by where they began: to find who has sent a reset
         self._resets = StatelessResets(credentials.reset_secret, socket.addr)
         self._handshakes = Handshakes(settings)  # inbound
+        self._queued: dict[tuple[bytes, SocketAddress], QueuedHandshake] = {}  # those that wait for their turn
         self._farewells = Farewells()
         self._services: dict[str, Service] = {}
         self._for_listener = credentials.for_listener
@@ -108,6 +109,8 @@ class Endpoint:
             for driver, handshake in self._handshakes:
                 if handshake.service is service or not self._services:
                     driver.abort("the listener was closed")
+            for queued in list(self._queued.values()) if not self._services else ():
+                queued.give_up()
             self._close_if_unused()
 
     def serves(self, alpn: str) -> bool:
@@ -306,6 +309,9 @@ class Endpoint:
     def _unknown(self, data: bytes, cid: bytes, addr: SocketAddress, local_ip: str | None) -> Driver | None:
         """A datagram for no connection that there is: the driver of a new one, if it begins one."""
         now = self._loop.time()
+        if (queued := self._queued.get((cid, addr))) is not None:
+            queued.add(data)
+            return None
         if cid in self._farewells:
             decision: Admitted | bytes | None = self._farewells.answer(cid)
         elif not data[0] & 0x80:
@@ -314,8 +320,8 @@ class Endpoint:
             pending = self._handshakes.pending_for(addr) if self.is_listening else None
             decision = self._admission.decide(data, addr, pending=pending, now=now)
         if isinstance(decision, Admitted):
-            if (driver := self._inbound(decision, addr, local_ip)) is not None:
-                return driver
+            if (scope := self._admit(addr, local_ip)) is not None:
+                return self._begin_or_wait(decision, scope, data, addr, local_ip)
             decision = decision.refuse()
         if decision is not None:
             self._send([decision], addr, local_ip)
@@ -338,14 +344,66 @@ class Endpoint:
                 return None
         return self._resets.answer(cid, len(data), self._loop.time())
 
-    def _inbound(self, admitted: Admitted, addr: SocketAddress, local_ip: str | None) -> Driver | None:
-        """Begin a handshake, if who listens has room for it."""
+    def _admit(self, addr: SocketAddress, local_ip: str | None) -> Scope | None:
+        """Whether who listens has room for one more handshake."""
         addrs = self._addrs(addr, local_ip)
         try:
-            scope = next(iter(self._services.values())).accept.admit(*addrs)
+            return next(iter(self._services.values())).accept.admit(*addrs)
         except Libp2pError as error:
             self._report_failure(addrs, error, None)
             return None
+
+    def _begin_or_wait(
+        self, admitted: Admitted, scope: Scope, data: bytes, addr: SocketAddress, local_ip: str | None
+    ) -> Driver | None:
+        """Begin a handshake, which costs milliseconds, when it is its turn: now, or later."""
+        key, driver, in_time = (admitted.destination_cid, addr), None, True
+        too_late = self._loop.time() + self._settings.handshake_timeout / 2
+
+        def begin() -> bool:
+            nonlocal driver
+            if in_time:
+                driver = self._inbound(admitted, scope, addr)
+                return True
+            if (queued := self._unqueue(key)) is None:
+                return False
+            if not self._services or self._loop.time() > too_late:
+                scope.release()
+                return False
+            self._begin_queued(self._inbound(admitted, scope, addr), queued, addr, local_ip)
+            return True
+
+        def forget() -> None:
+            if self._unqueue(key) is not None:
+                scope.release()
+
+        scope.when_due(begin)
+        in_time = False
+        if driver is None:
+            self._queued[key] = queued = QueuedHandshake(data, forget)
+            self._handshakes.queued(addr, 1)
+            scope.held_by(queued)
+        return driver
+
+    def _unqueue(self, key: tuple[bytes, SocketAddress]) -> QueuedHandshake | None:
+        """It waits no more, if it did."""
+        queued = self._queued.pop(key, None)
+        if queued is not None:
+            self._handshakes.queued(key[1], -1)
+        return queued
+
+    def _begin_queued(self, driver: Driver, queued: QueuedHandshake, addr: SocketAddress, local_ip: str | None) -> None:
+        now = self._loop.time()
+        for datagram in queued.datagrams:
+            driver.receive(datagram, len(datagram), addr, local_ip, now)
+        if driver.engine.has_begun:
+            driver.process()
+        else:
+            driver.drop()
+            self._admission.distrust(now)
+
+    def _inbound(self, admitted: Admitted, scope: Scope, addr: SocketAddress) -> Driver:
+        """Begin a handshake."""
         handshake = PendingHandshake(scope)
         engine = Engine(
             self._for_listener,
