@@ -12,6 +12,7 @@ from .interface import (
     PeerStore,
 )
 from .memory import MemoryPeerStore, PeerStoreConfig
+from .sqlite import SqlitePeerStore, SqlitePeerStoreConfig
 
 __all__ = [
     "ADDRESS_TTL",
@@ -25,4 +26,6 @@ __all__ = [
     "MetadataValue",
     "PeerStore",
     "PeerStoreConfig",
+    "SqlitePeerStore",
+    "SqlitePeerStoreConfig",
 ]

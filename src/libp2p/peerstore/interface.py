@@ -1,6 +1,7 @@
 """The peer store: what is known of other peers. The interface, which every store implements, and the times to live.
 
-Rules here: calls are synchronous and quick; what is known of a peer is bounded, and so is the number of peers; a
+Rules here: what is known of a peer is read and changed at once, in memory; a store that keeps it elsewhere too (`load`,
+`flush`) does that behind these calls; what is known of a peer is bounded, and so is the number of peers; a
 signed record is verified where it enters. Times to live are in seconds, named and sized as in go-libp2p.
 """
 
@@ -10,7 +11,8 @@ import math
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias
+from types import TracebackType
+from typing import Self, TypeAlias
 
 from ..identity import PeerId, PublicKey
 from ..multiaddr import Multiaddr, Reach
@@ -143,6 +145,35 @@ class PeerStore(ABC):
     @abstractmethod
     def remove(self, peer: PeerId) -> None:
         """Forget everything about the peer, its protection too."""
+
+    # Stores that keep peers elsewhere than in memory
+
+    async def open(self) -> None:  # noqa: B027 - in memory there is nothing to do
+        """Begin to use the store. Raises `OSError`."""
+
+    async def load(self, peer: PeerId) -> None:  # noqa: B027
+        """Have in memory what is known of `peer`, so that the calls above tell of it. Never raises for what can't be
+        read: then nothing is known.
+        """
+
+    async def recent(self, count: int) -> list[PeerId]:  # noqa: ARG002
+        """At most `count` peers that we reached before this store was opened, those of the latest connections first."""
+        return []
+
+    async def flush(self) -> None:  # noqa: B027
+        """Wait until all that was changed so far is kept, whatever becomes of the process. Raises `OSError`."""
+
+    async def close(self) -> None:  # noqa: B027
+        """`flush`, and end the use of the store. Idempotent."""
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
 
     @abstractmethod
     def clear_expired(self) -> int:

@@ -12,11 +12,10 @@ Rules here:
 
 from __future__ import annotations
 
-import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from types import MappingProxyType
@@ -26,7 +25,8 @@ from ..identity import PeerId, PublicKey
 from ..multiaddr import Multiaddr, Reach, may_share
 from ..records import PeerRecord
 from ..texts import shared
-from .interface import CONNECTED_ADDR_TTL, MetadataValue, PeerStore
+from .entry import HELD, IDLE, PeerEntry, StoredAddr
+from .interface import MetadataValue, PeerStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,80 +51,6 @@ class PeerStoreConfig:
     """Owners that protect one peer."""
 
 
-@dataclass(slots=True)
-class _Addr:
-    ttl: float
-    expiry: float
-    certified: bool
-    told: Reach | None
-
-    @property
-    def held(self) -> bool:
-        """Connected or permanent."""
-        return self.ttl >= CONNECTED_ADDR_TTL
-
-    def worth(self) -> tuple[bool, bool, float]:
-        return self.held, self.certified, self.expiry
-
-
-_ENTRY, _ITEM = 512, 160
-"""Bytes, about, of an entry, and of an address or a value in it, beside what they hold."""
-
-_IDLE, _HELD, _PROTECTED = range(3)  # ranks: what is dropped first
-
-
-@dataclass(slots=True)
-class _Peer:
-    addrs: dict[bytes, _Addr] = field(default_factory=dict)
-    next_expiry: float = math.inf  # no address expires before
-    record: bytes | None = None
-    seq: int = -1
-    key: PublicKey | None = None
-    protocols: tuple[str, ...] = ()
-    metadata: dict[str, MetadataValue] | None = None
-    tags: frozenset[str] = frozenset()  # of those who want it kept
-    rank: int = _IDLE
-    size: int = 0
-    """Bytes, about, as of the last change."""
-
-    def measure(self) -> int:
-        """What it takes, about: what a peer says may take four bytes a character."""
-        text = 4 * (sum(map(len, self.protocols)) + 8 * len(self.protocols))
-        metadata = sum(4 * len(str(value)) + _ITEM for value in self.metadata.values()) if self.metadata else 0
-        addrs = sum(map(len, self.addrs)) + _ITEM * len(self.addrs)
-        return _ENTRY + text + metadata + addrs + len(self.record or b"")
-
-    def prune(self, now: float) -> int:
-        """Drop expired addresses, and the record with the last address; return how many went."""
-        if self.next_expiry > now:
-            return 0
-        expired = [encoded for encoded, addr in self.addrs.items() if addr.expiry <= now]
-        for encoded in expired:
-            del self.addrs[encoded]
-        self.next_expiry = min((addr.expiry for addr in self.addrs.values()), default=math.inf)
-        if not self.addrs:
-            self.record = None
-        return len(expired)
-
-    def put(self, encoded: bytes, new: _Addr, limit: int) -> None:
-        """Store an address, or drop it where `limit` others are worth more."""
-        if encoded not in self.addrs and len(self.addrs) >= limit:
-            victim = min(self.addrs, key=lambda known: self.addrs[known].worth())
-            if new.worth() <= self.addrs[victim].worth():
-                return
-            del self.addrs[victim]
-        self.addrs[encoded] = new
-        self.next_expiry = min(self.next_expiry, new.expiry)
-
-    def current_rank(self) -> int:
-        if self.tags:
-            return _PROTECTED
-        return _HELD if any(addr.held for addr in self.addrs.values()) else _IDLE
-
-    def is_empty(self) -> bool:
-        return not (self.addrs or self.key or self.protocols or self.metadata or self.tags)
-
-
 class MemoryPeerStore(PeerStore):
     """What is known of peers, for as long as the process lives."""
 
@@ -132,41 +58,45 @@ class MemoryPeerStore(PeerStore):
         """`clock` tells the time in seconds, from any beginning."""
         self._config = config or PeerStoreConfig()
         self._clock = clock
-        self._peers: dict[PeerId, _Peer] = {}
+        self._peers: dict[PeerId, PeerEntry] = {}
         self._size = 0  # of all entries
         # Every peer stands in the order of its rank, the one written to longest ago first.
         self._ranks: tuple[OrderedDict[PeerId, None], ...] = (OrderedDict(), OrderedDict(), OrderedDict())
 
     # -- entries --
 
-    def _known(self, peer: PeerId) -> _Peer | None:
+    def _known(self, peer: PeerId) -> PeerEntry | None:
         entry = self._peers.get(peer)
         if entry is not None:
             entry.prune(self._clock())
         return entry
 
-    def _known_or_new(self, peer: PeerId) -> _Peer:
+    def _known_or_new(self, peer: PeerId) -> PeerEntry:
         entry = self._known(peer)
         if entry is None:
             if len(self._peers) >= self._config.max_peers:
                 self._make_room()
-            entry = self._peers[peer] = _Peer()
-            self._ranks[_IDLE][peer] = None
+            entry = self._peers[peer] = PeerEntry()
+            self._ranks[IDLE][peer] = None
         return entry
 
     def _make_room(self) -> None:
-        for rank in (_IDLE, _HELD):
+        for rank in (IDLE, HELD):
             if self._ranks[rank]:
-                self._size -= self._peers.pop(self._ranks[rank].popitem(last=False)[0]).size
+                peer, _ = self._ranks[rank].popitem(last=False)
+                entry = self._peers.pop(peer)
+                self._size -= entry.size
+                self._dropped(peer, entry)
                 return
         raise LimitExceeded("max_peers", scope="the peer store, whose peers are all protected", value=len(self._peers))
 
-    def _written(self, peer: PeerId, entry: _Peer) -> None:
+    def _written(self, peer: PeerId, entry: PeerEntry) -> None:
         """Bring the order up to date after a change; forget the peer where nothing is left."""
         if not entry.addrs:
             entry.record = None
+        self._changed(peer)
         if entry.is_empty():
-            self.remove(peer)
+            self._forget(peer)
             return
         rank = entry.current_rank()
         if rank == entry.rank:
@@ -176,15 +106,23 @@ class MemoryPeerStore(PeerStore):
             self._ranks[rank][peer] = None
             entry.rank = rank
         self._weigh(entry)
-        while self._size > self._config.max_bytes and (self._ranks[_IDLE] or self._ranks[_HELD]):
+        while self._size > self._config.max_bytes and (self._ranks[IDLE] or self._ranks[HELD]):
             self._make_room()
         if self._size > self._config.max_bytes:  # all are protected
             entry.record, entry.protocols, entry.metadata = None, (), None
             self._weigh(entry)
 
-    def _weigh(self, entry: _Peer) -> None:
+    def _weigh(self, entry: PeerEntry) -> None:
         before, entry.size = entry.size, entry.measure()
         self._size += entry.size - before
+
+    # -- for stores that keep more than this one --
+
+    def _changed(self, peer: PeerId) -> None:
+        """What is known of `peer` is not what it was."""
+
+    def _dropped(self, peer: PeerId, entry: PeerEntry) -> None:
+        """`peer` was dropped to make room."""
 
     # -- addresses --
 
@@ -194,12 +132,14 @@ class MemoryPeerStore(PeerStore):
             self._add(entry, encoded, ttl, told, certified=False)
             self._written(peer, entry)
 
-    def _add(self, entry: _Peer, addrs: Iterable[bytes], ttl: float, told: Reach | None, *, certified: bool) -> None:
+    def _add(
+        self, entry: PeerEntry, addrs: Iterable[bytes], ttl: float, told: Reach | None, *, certified: bool
+    ) -> None:
         expiry = self._clock() + ttl
         for encoded in addrs:
             known = entry.addrs.get(encoded)
             if known is None:
-                entry.put(encoded, _Addr(ttl, expiry, certified, told), self._config.max_addrs_per_peer)
+                entry.put(encoded, StoredAddr(ttl, expiry, certified, told), self._config.max_addrs_per_peer)
             else:
                 known.ttl = max(known.ttl, ttl)
                 known.expiry = max(known.expiry, expiry)
@@ -215,7 +155,7 @@ class MemoryPeerStore(PeerStore):
         for addr in encoded:
             known = entry.addrs.get(addr)
             if ttl > 0:
-                new = _Addr(ttl, expiry, known.certified if known else False, None)
+                new = StoredAddr(ttl, expiry, known.certified if known else False, None)
                 entry.put(addr, new, self._config.max_addrs_per_peer)
             elif known is not None:
                 del entry.addrs[addr]
@@ -230,7 +170,7 @@ class MemoryPeerStore(PeerStore):
             if addr.ttl != old_ttl:
                 continue
             if new_ttl > 0:
-                new = _Addr(new_ttl, expiry, addr.certified, addr.told)
+                new = StoredAddr(new_ttl, expiry, addr.certified, addr.told)
                 entry.put(encoded, new, self._config.max_addrs_per_peer)
             else:
                 del entry.addrs[encoded]
@@ -370,6 +310,9 @@ class MemoryPeerStore(PeerStore):
         return entry.tags if entry is not None else frozenset()
 
     def remove(self, peer: PeerId) -> None:
+        self._forget(peer)
+
+    def _forget(self, peer: PeerId) -> None:
         if (entry := self._peers.pop(peer, None)) is not None:
             del self._ranks[entry.rank][peer]
             self._size -= entry.size
@@ -380,7 +323,7 @@ class MemoryPeerStore(PeerStore):
         for peer, entry in list(self._peers.items()):
             expired += entry.prune(now)
             if entry.is_empty():
-                self.remove(peer)
+                self._forget(peer)
         return expired
 
 

@@ -10,6 +10,7 @@ no time on a virtual-time loop (`libp2p.testing.loop.run`), and little on a real
 from .byte_streams import ByteStreamSuite
 from .connections import ConnectionSuite
 from .muxers import MuxerSuite
+from .peer_stores import PeerStoreSuite
 from .raw_connections import RawConnectionSuite
 from .record_stores import RecordStoreSuite
 from .security import SecurityProtocolSuite
@@ -21,6 +22,7 @@ __all__ = [
     "ConnectionSuite",
     "MuxedStreamSuite",
     "MuxerSuite",
+    "PeerStoreSuite",
     "RawConnectionSuite",
     "RecordStoreSuite",
     "SecurityProtocolSuite",
