@@ -180,6 +180,14 @@ def test_id_of_a_new_key(key_type: str) -> None:
     assert str(PublicKey.from_protobuf(base64.b64decode(made["public_key"])).peer_id) == made["peer_id"]
 
 
+def test_listen_as_the_peer_of_the_last_run(tmp_path: Path) -> None:
+    before = []
+    for _ in range(2):
+        with process("listen", "/ip4/127.0.0.1/tcp/0", "--data-dir", str(tmp_path / "node")) as (_, addrs):
+            before.append(addrs)
+    assert before[0] == before[1]
+
+
 def test_listen_under_a_key(tmp_path: Path) -> None:
     key = str(tmp_path / "key")
     with process("listen", "/ip4/127.0.0.1/tcp/0", "--key", key) as (_, addrs):

@@ -24,7 +24,7 @@ from libp2p.metrics import MetricsConfig
 from libp2p.multiaddr import ResolverConfig
 from libp2p.muxers.mplex import MplexConfig
 from libp2p.muxers.yamux import YamuxConfig
-from libp2p.peerstore.memory import PeerStoreConfig
+from libp2p.peerstore import PeerStoreConfig, SqlitePeerStoreConfig
 from libp2p.protocols.autonat import AutoNatConfig, AutoNatServerConfig, AutoNatV1Config
 from libp2p.protocols.dcutr import HolePunchConfig
 from libp2p.protocols.fetch import FetchConfig
@@ -66,6 +66,7 @@ CONFIGS: list[type[Any]] = [
     YamuxConfig,
     MplexConfig,
     PeerStoreConfig,
+    SqlitePeerStoreConfig,
     ResolverConfig,
     AddrsConfig,
     IdentifyConfig,

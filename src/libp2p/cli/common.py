@@ -26,7 +26,7 @@ import typer
 from ..connection import Muxer, SecurityProtocol
 from ..errors import DialError, InvalidInput, Libp2pError, ListenError, ProtocolNotSupported, ResolveError, RoutingError
 from ..host import Host
-from ..identity import PrivateKey, load_or_create_private_key
+from ..identity import load_or_create_private_key
 
 
 class ExitCode(IntEnum):
@@ -77,6 +77,12 @@ MuxerOption = Annotated[
 ]
 
 
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option("--data-dir", metavar="DIR", help="Be the same peer in the next run: key, known peers and ports."),
+]
+
+
 @dataclass(frozen=True, slots=True)
 class HostOptions:
     """The options of every command that runs a host."""
@@ -84,14 +90,16 @@ class HostOptions:
     key: Path | None = None
     security: Sequence[Security] | None = None
     muxer: Sequence[MuxerName] | None = None
+    data_dir: Path | None = None
 
     def host(self, listen_addrs: Sequence[str] = ()) -> Host:
         """The host to be entered. Raises `InvalidInput`, and `OSError` where the key file can't be read or made."""
         return Host(
-            load_or_create_private_key(self.key) if self.key else PrivateKey.generate(),
+            load_or_create_private_key(self.key) if self.key else None,
             listen_addrs,
             security=[_security(name) for name in self.security] if self.security else None,
             muxers=[_muxer(name) for name in self.muxer] if self.muxer else None,
+            data_dir=self.data_dir,
         )
 
     @asynccontextmanager

@@ -17,7 +17,18 @@ from ..metrics import Metrics
 from ..protocols.kad import AMINO, KadConfig, KadDht, Mode
 from ..protocols.perf import Perf
 from ..routing import PeerDiscovered
-from .common import HostOptions, Json, KeyFile, MuxerOption, Output, SecurityOption, default_addrs, run, until_stopped
+from .common import (
+    DataDirOption,
+    HostOptions,
+    Json,
+    KeyFile,
+    MuxerOption,
+    Output,
+    SecurityOption,
+    default_addrs,
+    run,
+    until_stopped,
+)
 from .kad import kad_config
 from .relay import listen_at
 
@@ -38,6 +49,7 @@ def listen(
         typer.Argument(metavar="[ADDR]...", help="Where to listen. Default: QUIC and TCP, on all interfaces"),
     ] = None,
     key: KeyFile = None,
+    data_dir: DataDirOption = None,
     security: SecurityOption = None,
     muxer: MuxerOption = None,
     dht: Annotated[
@@ -75,7 +87,7 @@ def listen(
         mode = Mode((dht or DhtMode.AUTO).value)
         bare = mode is Mode.SERVER and not bootstrap  # the first one of a network
         node = kad_config(bootstrap, mode, protocol=protocol, namespace=namespace, alone=bare)
-    options = HostOptions(key, security, muxer)
+    options = HostOptions(key, security, muxer, data_dir)
     run(_listen(options, addrs or default_addrs(), Output(as_json), node, provide or [], mdns, relay or [], metrics))
 
 

@@ -30,3 +30,5 @@ class HostConfig:
     ping: PingConfig = field(default_factory=PingConfig)
     requests: RequestsConfig = field(default_factory=RequestsConfig)
     redial: RedialBackoff = field(default_factory=RedialBackoff)
+    reconnect: int = 16
+    """Peers, those connected last, that a host with a `data_dir` dials at its start."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -47,6 +48,7 @@ from ..transports.websocket import WebSocket
 from ..upgrader import Upgrader
 from .addrs import AddrSource, OwnAddrs
 from .config import HostConfig
+from .data_dir import DataDir, dial_again
 from .figures import figures_of
 from .identify import Identify
 from .keeping import Kept, RedialBackoff
@@ -70,6 +72,10 @@ class Host(Serving):
     WebSocket, Unix and memory; Noise and TLS; yamux. An empty sequence of transports means none. With a
     `private_network` it talks to nobody outside, not by QUIC either; a transport that can't be confined to it raises
     `ValueError`.
+
+    With a `data_dir`, a directory that is made where it is missing, the host is the same one in the next run: its key,
+    unless one is given, what it knows of peers, unless a `peerstore` is given, and its ports are kept there, and the
+    peers that it was connected to last are dialed at the start. Raises what reading the key does, and `OSError`.
 
     What a host has, besides the methods below:
 
@@ -96,10 +102,12 @@ class Host(Serving):
         resolver: Resolver | None = None,
         gater: Gater | None = None,
         config: HostConfig | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         check_key(key)
         self._listen_on = check_addrs(listen_addrs)
-        self.key = key or PrivateKey.generate()
+        self._data_dir = None if data_dir is None else DataDir(data_dir)
+        self.key = key or (PrivateKey.generate() if self._data_dir is None else self._data_dir.key())
         self.id = self.key.public_key.peer_id
         self.config = config or _DEFAULTS
         self.events = EventBus()
@@ -121,6 +129,9 @@ class Host(Serving):
         context = TransportContext(
             self.key, upgrader, resolver=resolver, is_private=private_network is not None, memory=memory
         )
+        self._own_store: PeerStore | None = None  # to be opened and closed by us
+        if peerstore is None and self._data_dir is not None:
+            peerstore = self._own_store = self._data_dir.peerstore(loop_time)
         self.peerstore = peerstore if peerstore is not None else MemoryPeerStore(clock=loop_time)
         self._interfaces = context.shared(Interfaces)
         self.swarm = Swarm(
@@ -162,14 +173,32 @@ class Host(Serving):
         self._started = True
         self._interfaces.on_change = self.swarm.machine_changed
         try:
+            if self._own_store is not None:
+                await self._own_store.open()
             for service in self._services:
                 await service.__aenter__()
-            for addr in self._listen_on:
-                await self.swarm.listen(addr)
+            await self._listen()
         except BaseException:
             await self.close()
             raise
         return self
+
+    async def _listen(self) -> None:
+        """Where it was told to; with a directory of its own as the last time, and to whom it was connected then."""
+        for addr in self._listen_on:
+            if self._data_dir is None:
+                await self.swarm.listen(addr)
+            else:
+                await self._data_dir.listen(self.swarm, addr)
+        if self._own_store is not None and self.config.reconnect:
+            again = dial_again(
+                self.peerstore,
+                lambda peer: self._opening.dial(peer, [], DialOptions(heed_backoff=False)),
+                count=self.config.reconnect,
+                backoff=self.config.redial,
+                dice=random.random,
+            )
+            self.spawn(again, name="dialing those from before")
 
     async def close(self, grace: float = 0) -> None:
         """Stop listening, end handlers and background work, close all connections. Idempotent. Cancelled, or where
@@ -189,6 +218,8 @@ class Host(Serving):
             for service in reversed(self._services):
                 await service.close()
             await self.swarm.close()
+            if self._own_store is not None:
+                await self._own_store.close()
         finally:
             self._tasks.abort()
             self._stop_serving()

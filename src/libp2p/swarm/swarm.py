@@ -194,7 +194,10 @@ class Swarm:
             self.limits.connections.check_room()
             if peer is not None:
                 self._check_peer_dial(peer)
-        known = self._peerstore.addrs(peer) if peer is not None and not options.only_given else ()
+        known: Sequence[Multiaddr] = ()
+        if peer is not None and not options.only_given:
+            await self._peerstore.load(peer)
+            known = self._peerstore.addrs(peer)
         leads_there = addrs if peer is None and len(addrs) == 1 else ()  # of several one knows not which
         try:
             with span("dial", host=self._local_peer, peer=peer):
