@@ -23,12 +23,14 @@ from libp2p.protocols.pubsub import (
     GossipSub,
     GossipSubConfig,
     Message,
+    PeerGaterParams,
     PubSub,
+    ScoreParams,
     SlowPeer,
     Tracer,
 )
 from libp2p.protocols.pubsub.signing import SignaturePolicy, author_message
-from libp2p.protocols.pubsub.wire import IHave, Prune, Rpc, SubOpts, encode_rpc, frame
+from libp2p.protocols.pubsub.wire import IHave, Prune, PxPeer, Rpc, SubOpts, WireMessage, encode_rpc, frame
 from libp2p.testing.cheap import CheapTransport
 from libp2p.testing.network import Link, Network
 
@@ -173,9 +175,24 @@ def said(**parts: Any) -> bytes:
         b"\x01\x0a",
         b"\x80\x80\x40" + b"\x0a\x00" * (1 << 19),
         b"\x80\x80\x40" + b"\x12\x00" * (1 << 19),
-        b"\x84\x80\x40" + b"\x1a\x80\x80\x40" + b"\x1a\x00" * (1 << 19),
+        *(
+            b"\x84\x80\x40" + b"\x1a\x80\x80\x40" + bytes([kind, 0]) * (1 << 19)
+            for kind in (0x0A, 0x12, 0x1A, 0x22, 0x2A)
+        ),
+        *(
+            b"\x88\x80\x40" + b"\x1a\x84\x80\x40" + bytes([kind]) + b"\x80\x80\x40" + inner * (1 << 19)
+            for kind, inner in ((0x0A, b"\x12\x00"), (0x12, b"\x0a\x00"), (0x22, b"\x12\x00"), (0x2A, b"\x0a\x00"))
+        ),
     ],
-    ids=["length", "too large", "malformed", "empty subscriptions", "empty messages", "empty grafts"],
+    ids=[
+        "length",
+        "too large",
+        "malformed",
+        "empty subscriptions",
+        "empty messages",
+        *(f"empty {name}" for name in ("ihaves", "iwants", "grafts", "prunes", "idontwants")),
+        *(f"empty {name}" for name in ("ihave ids", "iwant ids", "px peers", "idontwant ids")),
+    ],
 )
 async def test_malformed_rpcs_end_the_stream_and_leave_nothing(data: bytes) -> None:
     async with victim() as (pubsub, host):
@@ -195,6 +212,52 @@ async def test_malformed_rpcs_end_the_stream_and_leave_nothing(data: bytes) -> N
         assert list(pubsub.router.state.topics) == ["news"]
 
 
+async def read_all(stream: Stream) -> None:
+    """Take what is said, and answer nothing."""
+    async for _ in stream:
+        pass
+
+
+EMPTY = {
+    "subscriptions": [SubOpts("")] * 5000,
+    "messages": [WireMessage("", None)] * 5000,
+    "ihave": [IHave("", ())] * 5000,
+    "iwant": [b""] * 5000,
+    "graft": [""] * 5000,
+    "prune": [Prune("", None, (PxPeer(b""),))] * 5000,
+    "idontwant": [b""] * 5000,
+}
+
+
+@pytest.mark.parametrize("kind", list(EMPTY))
+async def test_as_many_empty_entries_as_are_taken_leave_nothing(kind: str) -> None:
+    """Each a list that is just short enough; thirty of them."""
+    async with victim(GossipSubConfig(gater=PeerGaterParams(), score=ScoreParams())) as (pubsub, host):
+        await pubsub.subscribe("news")
+        host.handle(GOSSIPSUB_12)(read_all)
+        stream = await open_to(pubsub, host)
+        for _ in range(30):
+            await stream.write(said(**{kind: EMPTY[kind]}))
+        await asyncio.sleep(3)
+        assert pubsub.host.connections
+        [peer] = pubsub.router.state.peers.values()
+        assert list(peer.topics) == [""][: kind == "subscriptions"]
+        assert len(peer.unwanted) <= 1
+        router = pubsub.router
+        assert (
+            len(router.seen)
+            == len(router.gossip.promises)
+            == len(router.state.backoffs)
+            == len(router.state.outbox)
+            == 0
+        )
+        await host.connections[0].close()
+        await asyncio.sleep(1)
+        assert not router.state.peers
+        assert not router.state.topics
+        assert not router.take_offers()
+
+
 async def test_many_streams_of_a_peer_are_one() -> None:
     async with victim() as (pubsub, host):
         for _ in range(1000):
@@ -210,17 +273,24 @@ async def test_many_streams_of_a_peer_are_one() -> None:
 
 
 async def test_reconnects_leave_nothing() -> None:
-    async with victim() as (pubsub, host):
+    """Thousands of them, of a peer with a score and a record at the gater; the router alone is tested with more."""
+    config = GossipSubConfig(gater=PeerGaterParams(), score=ScoreParams(retain_score=60.0))
+    async with victim(config) as (pubsub, host):
         await pubsub.subscribe("news")
+        host.handle(GOSSIPSUB_11)(read_all)
         await host.connections[0].close()
-        for _ in range(300):
+        for _ in range(1000):
             connection = await host.connect(pubsub.host.addrs[0])
             stream = await host.new_stream(connection, GOSSIPSUB_11)
             await stream.write(said(subscriptions=[SubOpts("news")], graft=["news"], ihave=[IHave("news", (b"x",))]))
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.03)
             await connection.close()
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.03)
         state = pubsub.router.state
+        assert len(pubsub.router.scores._peers) == 1
+        await asyncio.sleep(120)
+        assert len(pubsub.router.scores._peers) == len(state.backoffs) == 0
+        assert len(pubsub.router.gater._sources) == 1  # that of its address, which is kept for hours
         assert len(pubsub._links) == len(state.peers) == len(state.topics) == len(state.outbox) == 0
         assert state.mesh == {"news": {}}
 
@@ -325,7 +395,7 @@ async def test_a_flood_of_ids_is_cut() -> None:
         stream = await open_to(pubsub, host)
         await stream.write(said(subscriptions=[SubOpts("news")]))
         for n in range(100):
-            ids = tuple(b"%010d %05d" % (n, k) for k in range(3000))
+            ids = tuple(b"%010d %05d" % (n, k) for k in range(1000))
             await stream.write(said(ihave=[IHave("news", ids)]))
         await asyncio.sleep(0.5)
         assert 5000 * 16 < asked < 2 * 5000 * 20  # 5,000 ids in a heartbeat; two may have passed
