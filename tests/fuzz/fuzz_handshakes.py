@@ -29,14 +29,12 @@ from libp2p.identity import PrivateKey
 from libp2p.identity.pem import decode_pem, encode_pem
 from libp2p.multiaddr import Multiaddr, Reach, may_share, reach_of_remote
 from libp2p.muxers.mplex.core import MplexConfig, MplexSession
-from libp2p.security.noise.core import Handshake as NoiseHandshake
-from libp2p.security.noise.core import KeyPair
+from libp2p.security.noise.core import KeyPair, NoiseHandshake
 from libp2p.security.noise.payload_pb2 import NoiseHandshakePayload
 from libp2p.security.noise.protocol import Noise, _open_payload
 from libp2p.security.pnet import format_swarm_key, parse_swarm_key
 from libp2p.security.tls.certificate import make_certificate, verify_certificate
-from libp2p.security.tls.handshake import Handshake as TlsHandshake
-from libp2p.security.tls.handshake import make_context
+from libp2p.security.tls.handshake import TlsHandshake, make_context
 from libp2p.testing.loop import run
 from libp2p.transports.memory.pipe import pipe
 from libp2p.transports.quic.config import QuicConfig

@@ -42,7 +42,7 @@ from libp2p.protocols.rendezvous import wire as rendezvous
 from libp2p.records import PeerRecord
 from libp2p.records.ipns import IpnsRecord, dag_cbor
 from libp2p.routing import PeerInfo
-from libp2p.security.noise.core import Handshake, KeyPair
+from libp2p.security.noise.core import KeyPair, NoiseHandshake
 from libp2p.security.noise.protocol import _open_payload
 from libp2p.varint import decode_varint, encode_varint
 
@@ -76,14 +76,14 @@ def noise_first(data: bytes) -> None:
     responder().read_message(data)
 
 
-def responder() -> Handshake:
+def responder() -> NoiseHandshake:
     static, ephemeral = (KeyPair(X25519PrivateKey.from_private_bytes(bytes([n] * 32))) for n in (1, 2))
-    return Handshake(initiator=False, static=static, ephemeral=ephemeral)
+    return NoiseHandshake(initiator=False, static=static, ephemeral=ephemeral)
 
 
-def initiator() -> Handshake:
+def initiator() -> NoiseHandshake:
     static, ephemeral = (KeyPair(X25519PrivateKey.from_private_bytes(bytes([n] * 32))) for n in (3, 4))
-    return Handshake(initiator=True, static=static, ephemeral=ephemeral)
+    return NoiseHandshake(initiator=True, static=static, ephemeral=ephemeral)
 
 
 FIRST = initiator().write_message(b"")

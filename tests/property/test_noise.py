@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from libp2p.errors import HandshakeError, RemoteProtocolError
 from libp2p.identity import PrivateKey
 from libp2p.security.noise import Noise, NoiseChannel
-from libp2p.security.noise.core import Handshake
+from libp2p.security.noise.core import NoiseHandshake
 from libp2p.security.noise.payload_pb2 import NoiseHandshakePayload
 from libp2p.testing.conformance.one_end import end, received_in_pieces, split, wire_image
 from libp2p.transports.memory.pipe import MemoryConnection, pipe
@@ -101,7 +101,7 @@ async def test_garbage_as_an_encrypted_payload(number: int, payload: bytes) -> N
     else:
         handshake = NOISE.secure_inbound(here, KEY, muxers=[])
     task = asyncio.ensure_future(handshake)
-    peer: Handshake = NOISE._handshake(initiator=number == 3)
+    peer: NoiseHandshake = NOISE._handshake(initiator=number == 3)
     if number == 3:
         there.send([framed(peer.write_message(b""))])
     size = int.from_bytes(await there.readexactly(2), "big")

@@ -16,7 +16,7 @@ from libp2p.identity import PrivateKey
 from libp2p.security.tls import Tls
 from libp2p.security.tls.certificate import make_certificate, verify_certificate
 from libp2p.security.tls.channel import TlsChannel
-from libp2p.security.tls.handshake import Handshake, make_context
+from libp2p.security.tls.handshake import TlsHandshake, make_context
 from libp2p.testing.conformance.one_end import end, received_in_pieces, split, wire_image
 from libp2p.transports.memory.pipe import MemoryConnection, pipe
 
@@ -29,7 +29,7 @@ CERTIFICATE = make_certificate(KEY, now=NOW)[0].public_bytes(Encoding.DER)
 
 def handshake(cuts: list[int]) -> tuple[SSL.Connection, SSL.Connection]:
     """Both ends of a finished one, the bytes of which came in pieces."""
-    sides = [Handshake(CONTEXT, is_dialer=is_dialer, expected_peer=None, muxers=()) for is_dialer in (True, False)]
+    sides = [TlsHandshake(CONTEXT, is_dialer=is_dialer, expected_peer=None, muxers=()) for is_dialer in (True, False)]
     for sender, receiver in (sides, sides[::-1], sides):
         sender.proceed()
         for piece in split(sender.data_to_send(), cuts):

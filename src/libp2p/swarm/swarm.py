@@ -10,11 +10,9 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from weakref import WeakSet
 
 from ..connection import (
@@ -28,7 +26,7 @@ from ..connection import (
     Transport,
     TransportContext,
 )
-from ..errors import ConnectionClosed, DialError, Gated, Libp2pError, LimitedConnection, LimitExceeded
+from ..errors import ConnectionClosed, DialError, Gated, Libp2pError, LimitExceeded
 from ..events import EventBus
 from ..forks import ForkGuard
 from ..identity import PeerId
@@ -37,6 +35,7 @@ from ..multiaddr import Multiaddr, is_relayed
 from ..peerstore import CONNECTED_ADDR_TTL, RECENTLY_CONNECTED_ADDR_TTL, PeerStore
 from ..spans import span
 from .dialer import Dialer
+from .direct import DirectConnections
 from .events import (
     ConnectionLost,
     ConnectionOpened,
@@ -48,9 +47,9 @@ from .events import (
 )
 from .limits import Gater, HostLimits, SwarmConfig
 from .limits.gater import ask
-from .limits.trim import Candidate, least_worth
 from .listening import Listeners
 from .table import ConnectionTable, Entry
+from .thinning import Thinning
 
 logger = logging.getLogger(__name__)
 
@@ -95,18 +94,15 @@ class Swarm:
             told_over=peerstore.told_over,
             forbidden=self._forbidden,
         )
+        self._thinning = Thinning(self._table, self.limits, self._config, context.now)
+        self._direct = DirectConnections(self._table, self._config.dialer.dial_timeout)
         self._closing: WeakSet[Connection] | None = None  # by us: they may still be saying goodbye
-        self._pruning: dict[PeerId, asyncio.TimerHandle] = {}
-        self._farewells: dict[asyncio.Task[None], None] = {}
-        self._trimming: asyncio.TimerHandle | None = None
         # One of each for all connections:
         self._protected = self.limits.is_protected
-        self._let_go = self._say_goodbye
+        self._let_go = self._thinning.let_go
         self._gone = self._lost
         self._on_stream_ended = self._stream_ended
         self._on_memory_limit = events.emit
-        self._punching: Counter[PeerId] = Counter()
-        self._waiting_for_direct: dict[PeerId, set[asyncio.Future[None]]] = {}
         self._closed = False
         self._guard = ForkGuard()
         for transport in transports:
@@ -187,7 +183,7 @@ class Swarm:
             if found is not None and (not found.is_limited or (options.allow_limited and not named_direct)):
                 return found
             if found is not None and peer is not None and all(map(is_relayed, addrs)):
-                return await self._direct_connection(peer)
+                return await self._direct.wait(peer)
         if not options.dial:
             raise DialError(peer, {}, reason="there is no connection, and none was to be made")
         if not self._closed:  # else the dialer says so
@@ -212,43 +208,11 @@ class Swarm:
         """Raise `LocalProtocolError` in a process that was forked from the one whose sockets and loop these are."""
         self._guard.check("this host")
 
-    @contextmanager
-    def punching(self, peer: PeerId) -> Iterator[None]:
+    def punching(self, peer: PeerId) -> AbstractContextManager[None]:
         """A direct connection to `peer` is being made, within the block, beside a limited one: who may not use that one
         waits for it.
         """
-        self._punching[peer] += 1
-        try:
-            yield
-        finally:
-            self._punching[peer] -= 1
-            if not self._punching[peer]:
-                del self._punching[peer]
-                self._wake(peer)
-
-    async def _direct_connection(self, peer: PeerId) -> Connection:
-        """The direct connection that a hole punch under way makes. Raises `LimitedConnection` where none comes."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._config.dialer.dial_timeout
-        while (best := self._table.best(peer)) is None or best.is_limited:
-            left = deadline - loop.time()
-            if peer not in self._punching or left <= 0 or self._closed:
-                raise LimitedConnection(peer)
-            change = loop.create_future()
-            waiting = self._waiting_for_direct.setdefault(peer, set())
-            waiting.add(change)
-            try:
-                await asyncio.wait({change}, timeout=left)
-            finally:
-                waiting.discard(change)
-                if not waiting:
-                    self._waiting_for_direct.pop(peer, None)
-        return best
-
-    def _wake(self, peer: PeerId) -> None:
-        for change in self._waiting_for_direct.get(peer, ()):
-            if not change.done():
-                change.set_result(None)
+        return self._direct.expected(peer)
 
     # The end
 
@@ -257,18 +221,12 @@ class Swarm:
         self._closed = True
         self._listeners.abort()
         self._dialer.abort()
-        for timer in self._pruning.values():
-            timer.cancel()
-        self._pruning.clear()
-        if self._trimming is not None:
-            self._trimming.cancel()
-            self._trimming = None
+        self._thinning.stop()
         for connection in (*self.connections, *(self._closing or ())):
             connection.abort(_SHUTDOWN)
         for transport in self._transports:
             transport.abort()
-        for peer in list(self._waiting_for_direct):
-            self._wake(peer)
+        self._direct.give_up()
 
     async def close(self) -> None:
         """Stop listening, cancel dials, and close all connections with a goodbye. Cancelled, or where something of it
@@ -278,7 +236,7 @@ class Swarm:
         try:
             await all_of(self._listeners.close(), self._dialer.close())
             connections = (*self.connections, *(self._closing or ()))
-            await all_of(*(connection.close(_SHUTDOWN) for connection in connections), *self._farewells)
+            await all_of(*(connection.close(_SHUTDOWN) for connection in connections), *self._thinning.farewells)
             await all_of(*(transport.close() for transport in self._transports))
         finally:
             self.abort()
@@ -391,10 +349,10 @@ class Swarm:
         else:
             for doubtful in self._table.doubtful(peer):
                 doubtful.probe()
-            self._prune_later(peer)
+            self._thinning.duplicates_later(peer)
         connection.serve(self._on_stream, entry.ended, self._on_stream_ended, on_memory_limit=self._on_memory_limit)
-        self._wake(peer)
-        self._trim_later()
+        self._direct.changed(peer)
+        self._thinning.trim_later()
 
     def _stream_ended(self, stream: Stream) -> None:
         self._events.emit(StreamEnded(stream))
@@ -414,59 +372,6 @@ class Swarm:
         self._events.emit(ConnectionLost(connection, reason))
         if is_last:
             self._events.emit(PeerDisconnected(peer))
-
-    # Duplicates
-
-    def _prune_later(self, peer: PeerId) -> None:
-        if peer not in self._pruning and not self._closed:
-            grace = self._config.duplicate_grace
-            self._pruning[peer] = asyncio.get_running_loop().call_later(grace, self._prune, peer)
-
-    def _prune(self, peer: PeerId) -> None:
-        """Close the duplicates to `peer` that carry no stream; look again later where there are others."""
-        del self._pruning[peer]
-        for duplicate in self._table.duplicates(peer):
-            if not duplicate.streams:
-                self._close_soon(duplicate, "there is another connection", 0)
-        if self._table.duplicates(peer) or self._table.doubtful(peer):
-            self._prune_later(peer)
-
-    # Too many
-
-    def _trim_later(self) -> None:
-        """Above the high water: look a little later which connections to close."""
-        if self._trimming is None and not self._closed and self.limits.connections.established > self._config.high:
-            self._trimming = asyncio.get_running_loop().call_later(self._config.trim_grace, self._trim)
-
-    def _trim(self) -> None:
-        """Close those least worth keeping, down to the low water."""
-        self._trimming = None
-        now, excess = self._context.now(), self.limits.connections.established - self._config.low
-        if self.limits.connections.established > self._config.high:
-            candidates = (self._candidate(entry, now) for entry in self._table.entries if not entry.is_kept)
-            for entry in least_worth(candidates, excess, grace=self._config.trim_grace):
-                self._say_goodbye(entry.connection, "too many connections")
-        self._trim_later()
-
-    def _candidate(self, entry: Entry, now: float) -> Candidate[Entry]:
-        connection = entry.connection
-        return Candidate(
-            entry,
-            value=self.limits.value(connection.remote_peer),
-            has_streams=bool(connection.streams),
-            has_spoken=connection.bytes_read > 0,
-            is_outbound=connection.direction is Direction.OUTBOUND,
-            age=now - entry.since,
-        )
-
-    def _say_goodbye(self, connection: Connection, reason: str) -> None:
-        self._close_soon(connection, reason, StreamErrorCode.RESOURCE_LIMIT_EXCEEDED)
-
-    def _close_soon(self, connection: Connection, reason: str, code: int) -> None:
-        """Close it with a goodbye, in the background."""
-        farewell = asyncio.get_running_loop().create_task(connection.close(reason, code), name=f"close {connection!r}")
-        self._farewells[farewell] = None
-        farewell.add_done_callback(self._farewells.pop)
 
 
 def _later(seconds: float, callback: Callable[[], None]) -> None:

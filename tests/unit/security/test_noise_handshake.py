@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from libp2p.errors import HandshakeError, LocalProtocolError
-from libp2p.security.noise.core import Handshake, KeyPair, nonce
+from libp2p.security.noise.core import KeyPair, NoiseHandshake, nonce
 
 OF_LOW_ORDER = [bytes(32), (1).to_bytes(32, "little"), ((1 << 255) - 19).to_bytes(32, "little")]
 
@@ -109,9 +109,9 @@ def key_pair(private: str) -> KeyPair:
     return KeyPair(X25519PrivateKey.from_private_bytes(bytes.fromhex(private)))
 
 
-def both_sides(vector: Vector = CACOPHONY) -> tuple[Handshake, Handshake]:
+def both_sides(vector: Vector = CACOPHONY) -> tuple[NoiseHandshake, NoiseHandshake]:
     initiator, responder = (
-        Handshake(
+        NoiseHandshake(
             initiator=keys is vector.initiator,
             static=key_pair(keys[0]),
             ephemeral=key_pair(keys[1]),
@@ -150,7 +150,7 @@ def test_nonce_is_four_zero_bytes_and_the_little_endian_counter() -> None:
     assert nonce(2**64 - 1) == bytes.fromhex("00000000ffffffffffffffff")
 
 
-def after_messages(count: int) -> tuple[Handshake, Handshake, bytes]:
+def after_messages(count: int) -> tuple[NoiseHandshake, NoiseHandshake, bytes]:
     """The writer and the reader of the next message, and that message."""
     writer, reader = both_sides()
     for _ in range(count):

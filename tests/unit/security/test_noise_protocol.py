@@ -14,7 +14,7 @@ from libp2p.connection import RawConnection, SecureChannel
 from libp2p.errors import HandshakeError, PeerIdMismatch
 from libp2p.identity import KeyType, PeerId, PrivateKey
 from libp2p.security.noise import Noise
-from libp2p.security.noise.core import Handshake, KeyPair, nonce
+from libp2p.security.noise.core import KeyPair, NoiseHandshake, nonce
 from libp2p.security.noise.payload_pb2 import NoiseHandshakePayload
 from libp2p.transports.memory.pipe import pipe
 
@@ -54,7 +54,7 @@ class Peer:
         self.raw = raw
         self.static = KeyPair(X25519PrivateKey.generate())
         ephemeral = KeyPair(X25519PrivateKey.generate())
-        self.handshake = Handshake(initiator=initiator, static=self.static, ephemeral=ephemeral)
+        self.handshake = NoiseHandshake(initiator=initiator, static=self.static, ephemeral=ephemeral)
 
     async def send(self, payload: bytes) -> None:
         message = self.handshake.write_message(payload)

@@ -15,7 +15,7 @@ from libp2p.identity import PrivateKey
 from libp2p.security.tls import channel as channel_module
 from libp2p.security.tls.certificate import make_certificate
 from libp2p.security.tls.channel import RECORD_OVERHEAD, RECORD_SIZE, TlsChannel
-from libp2p.security.tls.handshake import Handshake, make_context
+from libp2p.security.tls.handshake import TlsHandshake, make_context
 from libp2p.testing.conformance.one_end import Transcript, settle, transcribed
 from libp2p.transports.memory.pipe import MemoryConnection, pipe
 
@@ -26,7 +26,7 @@ FULL = RECORD_SIZE + RECORD_OVERHEAD
 
 def handshake() -> tuple[SSL.Connection, SSL.Connection]:
     """Both ends of a finished one, dialer and listener."""
-    sides = [Handshake(CONTEXT, is_dialer=is_dialer, expected_peer=None, muxers=()) for is_dialer in (True, False)]
+    sides = [TlsHandshake(CONTEXT, is_dialer=is_dialer, expected_peer=None, muxers=()) for is_dialer in (True, False)]
     for sender, receiver in (sides, sides[::-1], sides):
         sender.proceed()
         receiver.receive(sender.data_to_send())
@@ -178,7 +178,7 @@ async def test_close_announces_the_end_once() -> None:
 
 async def test_tickets_of_the_peer_are_ignored() -> None:
     here, there = pipe()
-    side = Handshake(CONTEXT, is_dialer=True, expected_peer=None, muxers=())
+    side = TlsHandshake(CONTEXT, is_dialer=True, expected_peer=None, muxers=())
     context = SSL.Context(SSL.TLS_METHOD)  # which sends two tickets
     certificate, key = make_certificate(KEY, now=datetime.now(UTC))
     context.use_certificate(certificate)

@@ -16,7 +16,7 @@ from libp2p.errors import ConnectionClosed, RemoteProtocolError
 from libp2p.identity import PrivateKey
 from libp2p.security.tls import channel as channel_module
 from libp2p.security.tls.channel import MAX_USELESS_RECORDS, RECORD_OVERHEAD, TlsChannel
-from libp2p.security.tls.handshake import Handshake, make_context
+from libp2p.security.tls.handshake import TlsHandshake, make_context
 from libp2p.security.tls.records import RecordCounter
 from libp2p.testing.conformance.one_end import Transcript, settle, split, transcribed
 from libp2p.transports.memory.pipe import MemoryConnection, pipe
@@ -61,7 +61,7 @@ async def listener(
     context.set_tls13_ciphersuites(suite)
     secrets: list[bytes] = []
     context.set_keylog_callback(lambda _, line: secrets.append(line))
-    sides = [Handshake(context, is_dialer=is_dialer, expected_peer=None, muxers=()) for is_dialer in (True, False)]
+    sides = [TlsHandshake(context, is_dialer=is_dialer, expected_peer=None, muxers=()) for is_dialer in (True, False)]
     for sender, receiver in (sides, sides[::-1], sides):
         sender.proceed()
         receiver.receive(sender.data_to_send())

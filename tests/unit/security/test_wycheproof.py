@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from libp2p.errors import HandshakeError
 from libp2p.identity import KeyType, PublicKey
 from libp2p.security.noise import core
-from libp2p.security.noise.core import Handshake, KeyPair
+from libp2p.security.noise.core import KeyPair, NoiseHandshake
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "wycheproof"
 
@@ -70,7 +70,7 @@ def test_keys_of_small_order_end_a_noise_handshake() -> None:
     points = {public for _, (_, _, public, shared, _) in cases("x25519") if not any(bytes.fromhex(shared))}
     for public in points:
         pairs = [KeyPair(X25519PrivateKey.generate()) for _ in range(2)]
-        responder = Handshake(initiator=False, static=pairs[0], ephemeral=pairs[1])
+        responder = NoiseHandshake(initiator=False, static=pairs[0], ephemeral=pairs[1])
         responder.read_message(bytes.fromhex(public))
         with pytest.raises(HandshakeError, match="gives no secret"):
             responder.write_message(b"")

@@ -96,7 +96,7 @@ async def test_a_punch_is_not_waited_for_longer_than_a_dial(fake: Any) -> None:
     with subject.swarm.punching(subject.peer), pytest.raises(LimitedConnection):
         await subject.swarm.connect(subject.peer, (), DialOptions(allow_limited=False))
     assert asyncio.get_running_loop().time() - start == 60
-    assert not subject.swarm._waiting_for_direct
+    assert not subject.swarm._direct._waiting
     await subject.swarm.close()
 
 
@@ -158,7 +158,7 @@ async def test_what_was_made_on_purpose_stays(fake: Any) -> None:
     kept = [subject.inbound(), await subject.outbound(B), await subject.outbound(C)]
     await asyncio.sleep(60)
     assert not any(connection.is_closed for connection in kept)
-    assert not subject.swarm._pruning, "nothing to look at again"
+    assert not subject.swarm._thinning._pruning, "nothing to look at again"
     await subject.swarm.close()
 
 

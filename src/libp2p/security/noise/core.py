@@ -55,7 +55,7 @@ def nonce(counter: int) -> bytes:
     return (counter << 32).to_bytes(12, "little")
 
 
-class Handshake:
+class NoiseHandshake:
     """One side of a handshake: `write_message` and `read_message` in turn, then `split`."""
 
     def __init__(self, *, initiator: bool, static: KeyPair, ephemeral: KeyPair, prologue: bytes = b"") -> None:

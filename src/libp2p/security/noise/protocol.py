@@ -32,7 +32,7 @@ from ...errors import HandshakeError, IncompleteRead, InvalidKey, PeerIdMismatch
 from ...forks import at_fork
 from ...identity import PeerId, PrivateKey, PublicKey
 from .channel import NoiseChannel
-from .core import Handshake, KeyPair
+from .core import KeyPair, NoiseHandshake
 from .payload_pb2 import NoiseHandshakePayload
 
 _SIGNED_PREFIX = b"noise-libp2p-static-key:"
@@ -92,12 +92,12 @@ class Noise(SecurityProtocol):
         muxer = _match_muxers(remote.muxers, [name.encode() for name in muxers])
         return _channel(raw, handshake, key, remote, muxer)
 
-    def _handshake(self, *, initiator: bool) -> Handshake:
+    def _handshake(self, *, initiator: bool) -> NoiseHandshake:
         ephemeral, self._spare = self._spare, None
         asyncio.get_running_loop().call_soon(self._make_spare)
         if ephemeral is None:
             ephemeral = KeyPair(X25519PrivateKey.generate())
-        return Handshake(initiator=initiator, static=self._static, ephemeral=ephemeral)
+        return NoiseHandshake(initiator=initiator, static=self._static, ephemeral=ephemeral)
 
     def _make_spare(self) -> None:
         if self._spare is None:
@@ -153,7 +153,7 @@ async def _send(raw: RawConnection, message: bytes) -> None:
     await raw.write(len(message).to_bytes(2, "big") + message)
 
 
-async def _receive(raw: RawConnection, handshake: Handshake, number: int, turn: Turn | None = None) -> bytes:
+async def _receive(raw: RawConnection, handshake: NoiseHandshake, number: int, turn: Turn | None = None) -> bytes:
     """Read handshake message `number`; return its payload."""
     try:
         length = await raw.readexactly(2)
@@ -166,7 +166,7 @@ async def _receive(raw: RawConnection, handshake: Handshake, number: int, turn: 
 
 
 def _channel(
-    raw: RawConnection, handshake: Handshake, key: PrivateKey, remote: _Remote, muxer: str | None
+    raw: RawConnection, handshake: NoiseHandshake, key: PrivateKey, remote: _Remote, muxer: str | None
 ) -> NoiseChannel:
     send_key, receive_key = handshake.split()
     channel = NoiseChannel(

@@ -53,7 +53,7 @@ def make_context(key: PrivateKey) -> SSL.Context:
     return context
 
 
-class Handshake:
+class TlsHandshake:
     """One side of one handshake.
 
     Give it what arrives by `receive`, call `proceed` until it says that the handshake is over, and send `data_to_send`
@@ -155,12 +155,12 @@ class Handshake:
 
 def _verify(connection: SSL.Connection, certificate: X509, _error: int, depth: int, _ok: int) -> bool:
     """OpenSSL asks this for each certificate of the chain, and each thing it does not like about it."""
-    handshake: Handshake = connection.get_app_data()
+    handshake: TlsHandshake = connection.get_app_data()
     return depth == 0 and handshake.verify(certificate)
 
 
 def _select_alpn(connection: SSL.Connection, offered: list[bytes]) -> bytes:
-    handshake: Handshake = connection.get_app_data()
+    handshake: TlsHandshake = connection.get_app_data()
     return handshake.select_alpn(offered)
 
 

@@ -28,7 +28,7 @@ from ...identity import PeerId, PrivateKey
 if TYPE_CHECKING:
     from OpenSSL import SSL
 
-    from .handshake import Handshake
+    from .handshake import TlsHandshake
 
 _CHUNK = 16_384
 """Bytes of a handshake that are read at once."""
@@ -73,9 +73,9 @@ class Tls(SecurityProtocol):
         turn: Turn | None = None,
     ) -> SecureChannel:
         from .channel import TlsChannel  # noqa: PLC0415 - loads pyOpenSSL
-        from .handshake import Handshake  # noqa: PLC0415
+        from .handshake import TlsHandshake  # noqa: PLC0415
 
-        handshake = Handshake(self._context(key), is_dialer=is_dialer, expected_peer=expected_peer, muxers=muxers)
+        handshake = TlsHandshake(self._context(key), is_dialer=is_dialer, expected_peer=expected_peer, muxers=muxers)
         await _run(raw, handshake, turn)
         if is_dialer:
             await raw.write(handshake.data_to_send())
@@ -99,7 +99,7 @@ class Tls(SecurityProtocol):
         return self._prepared[1]
 
 
-async def _run(raw: RawConnection, handshake: Handshake, turn: Turn | None) -> None:
+async def _run(raw: RawConnection, handshake: TlsHandshake, turn: Turn | None) -> None:
     """Exchange bytes until the handshake is over on our side."""
     try:
         while not handshake.proceed():
