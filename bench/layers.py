@@ -7,7 +7,8 @@
 Both hosts are in this process, over the loopback interface, so that one profile has all of it. Each is run three
 times: plain, for its time; with the event loop's callbacks counted; and under cProfile, whose times by layer are then
 scaled to the plain time (a profiler makes calls dearer than what they do, so a layer of many small calls shows a
-little too large). A built-in function counts for the layer that calls it.
+little too large). A built-in function counts for the layer that calls it. The floor is one byte there and back
+between two bare protocols of asyncio in the same process.
 """
 
 from __future__ import annotations
@@ -83,6 +84,44 @@ async def measure(what: str, transport: str, count: int) -> Finding:
             await asyncio.sleep(PAUSE)
 
         return await _measured(connect, count, between=hang_up)
+
+
+async def floor(count: int) -> float:
+    """Seconds that a byte takes there and back between bare protocols of asyncio: the median."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(_Echo, "127.0.0.1", 0)
+    _, asker = await loop.create_connection(_Asker, *server.sockets[0].getsockname())
+    times = []
+    for _ in range(count):
+        start = time.perf_counter()
+        await asker.ask()
+        times.append(time.perf_counter() - start)
+    asker.transport.close()
+    server.close()
+    return statistics.median(times)
+
+
+class _Echo(asyncio.Protocol):
+    transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+
+
+class _Asker(_Echo):
+    answered: asyncio.Future[None]
+
+    async def ask(self) -> None:
+        self.answered = asyncio.get_running_loop().create_future()
+        self.transport.write(b"\0")
+        await self.answered
+
+    def data_received(self, data: bytes) -> None:  # noqa: ARG002
+        self.answered.set_result(None)
 
 
 def new_host(transport: str, *listen_addrs: str) -> Host:
@@ -204,6 +243,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, help="operations of each run; 2000 streams, 100 connects")
     parser.add_argument("--functions", type=int, default=0, help="how many functions to show")
     options = parser.parse_args()
+    print(f"floor: {asyncio.run(floor(options.count or 2000)) * 1e6:.0f} us")
     for what in options.only:
         for transport in options.transport:
             count = options.count or (2000 if what == "stream" else 100)
