@@ -38,15 +38,23 @@ class Audience:
     async def wait(self, topic: str | None, n: int) -> list[PeerId]:
         """Wait until `of` gives `n` peers. Raises `LocalProtocolError` behind the end."""
         while len(peers := self.of(topic)) < n:
-            if self._ended:
-                raise LocalProtocolError("pubsub has ended")
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.add(waiter)
-            try:
-                await waiter
-            finally:
-                self._waiters.discard(waiter)
+            await self._change()
         return peers
+
+    async def wait_fewer(self, topic: str, n: int) -> None:
+        """Wait until `peers` of the topic are fewer than `n`. Raises `LocalProtocolError` behind the end."""
+        while len(self.peers(topic)) >= n:
+            await self._change()
+
+    async def _change(self) -> None:
+        if self._ended:
+            raise LocalProtocolError("pubsub has ended")
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiters.discard(waiter)
 
     def wake(self) -> None:
         """Something has changed."""

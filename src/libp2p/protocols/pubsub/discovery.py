@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from ...connection.service import ServiceHost
@@ -28,8 +28,8 @@ def namespace_of(topic: str) -> str:
 
 
 class TopicDiscovery:
-    """Advertises and searches for each topic that we are in. `lacks` says of a topic whether it needs peers, `connect`
-    takes those that are found.
+    """Advertises and searches for each topic that we are in. `lacking` waits until a topic needs peers, `connect` takes
+    those that are found.
     """
 
     def __init__(
@@ -37,14 +37,14 @@ class TopicDiscovery:
         host: ServiceHost,
         config: GossipSubConfig,
         discovery: Discovery,
-        lacks: Callable[[str], bool],
+        lacking: Callable[[str], Awaitable[None]],
         connect: Callable[[PeerId], None],
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[Any] | None],
     ) -> None:
         self._host = host
         self._interval = config.discovery_interval
         self._discovery = discovery
-        self._lacks = lacks
+        self._lacking = lacking
         self._connect = connect
         self._spawn = spawn
         self._topics: dict[str, list[asyncio.Task[Any] | None]] = {}
@@ -71,12 +71,12 @@ class TopicDiscovery:
 
     async def _search(self, topic: str) -> None:
         while True:
-            if self._lacks(topic):
-                try:
-                    async for info in self._discovery.find_peers(namespace_of(topic)):
-                        if info.peer != self._host.id and not self._host.connections_to(info.peer):
-                            self._host.peerstore.add_addrs(info.peer, info.addrs, TEMP_ADDR_TTL)
-                            self._connect(info.peer)
-                except Libp2pError as error:
-                    logger.debug("no peers of topic %r are found: %s", topic, error)
-            await asyncio.sleep(self._interval)
+            try:
+                await self._lacking(topic)
+                async for info in self._discovery.find_peers(namespace_of(topic)):
+                    if info.peer != self._host.id and not self._host.connections_to(info.peer):
+                        self._host.peerstore.add_addrs(info.peer, info.addrs, TEMP_ADDR_TTL)
+                        self._connect(info.peer)
+            except Libp2pError as error:
+                logger.debug("no peers of topic %r are found: %s", topic, error)
+            await asyncio.sleep(self._interval)  # while it lacks peers; those that were found need time to come, too

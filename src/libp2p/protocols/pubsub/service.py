@@ -283,12 +283,14 @@ class PubSub(Service):
 
     def link_silent(self, peer: PeerId) -> None:
         self.router.peer_silent(peer, self._now())
+        self._audience.wake()
 
     def link_gone(self, peer: PeerId) -> None:
         known = self.router.state.peers.get(peer)
         self.router.peer_gone(peer, self._now())
         for topic in known.topics if known is not None else ():
             self.host.events.emit(PeerLeftTopic(peer, topic))
+        self._audience.wake()
         if known is not None:
             self.host.events.emit(PubSubPeerGone(peer))
 
@@ -315,6 +317,7 @@ class PubSub(Service):
                 self._in_topic(peer, change.topic)
             else:
                 self.host.events.emit(PeerLeftTopic(peer, change.topic))
+                self._audience.wake()
         if rpc.partial is not None:
             self.partial.received(peer, rpc.partial)
         if rpc.messages and not self.router.accepts_messages(peer, now):
@@ -359,7 +362,7 @@ class PubSub(Service):
             self.host,
             self.config,
             discovery,
-            lacks=lambda topic: len(self.peers(topic)) < self.config.d,
+            lacking=lambda topic: self._audience.wait_fewer(topic, self.config.d),
             connect=self._connector.connect,
             spawn=lambda work: self.spawn(work, name="discovery"),
         )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from libp2p.errors import InvalidInput, LimitExceeded
 from libp2p.identity import PrivateKey
-from libp2p.protocols.pubsub import Message, PubSub, Verdict
+from libp2p.protocols.pubsub import GossipSubConfig, Message, PubSub, Verdict
 from libp2p.protocols.pubsub.discovery import namespace_of
 from libp2p.protocols.pubsub.presets import (
     ETHEREUM,
@@ -194,3 +194,33 @@ async def test_peers_of_a_topic_are_found(nodes: Nodes) -> None:
         await asyncio.sleep(300)
         assert advertised.count("floodsub:news") == 2
         assert advertised.count("floodsub:other") > 2
+
+
+async def test_peers_are_searched_for_as_soon_as_there_are_too_few(nodes: Nodes) -> None:
+    searched: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    class Table:
+        async def advertise(self, namespace: str) -> float:
+            return 1000.0
+
+        async def find_peers(self, namespace: str, *, limit: int = 20) -> AsyncIterator[PeerInfo]:
+            searched.append(loop.time())
+            for info in ():
+                yield info
+
+    config = GossipSubConfig(d=1, d_low=1, d_out=0, d_score=1)
+    async with nodes(config, config, discovery=Table()) as (alice, bob):
+        await bob.host.connect(alice.host.addrs[0])
+        theirs = await bob.subscribe("news")
+        await alice.wait_for_peers("news")
+        await asyncio.sleep(40)
+        searched.clear()
+        await alice.subscribe("news")
+        await asyncio.sleep(45)
+        assert searched == []  # there is one, which is enough
+        await theirs.close()
+        left = loop.time()
+        await asyncio.sleep(1)
+        assert len(searched) == 1
+        assert searched[0] - left < 0.5
