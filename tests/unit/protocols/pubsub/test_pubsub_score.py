@@ -48,6 +48,7 @@ def traced_params() -> ScoreParams:
             mesh_failure_penalty_decay=0.97,
             invalid_message_deliveries_weight=-99,
             invalid_message_deliveries_decay=0.9994,
+            deficit_outside_mesh=True,
         )
 
     return ScoreParams(
@@ -102,6 +103,30 @@ def test_the_same_scores_as_go() -> None:
         assert ours == pytest.approx(expected, rel=1e-9, abs=1e-12), (n, step)
     assert {step["op"] for step in steps} >= {"down", "prune", "delivered", "rejected", "ignored", "throttled"}
     assert min(min(step.get("scores", {}).values(), default=0) for step in steps) < -100
+
+
+def test_who_is_not_in_the_mesh_owes_it_nothing() -> None:
+    topic = TopicScoreParams(
+        mesh_message_deliveries_weight=-1,
+        mesh_message_deliveries_threshold=2,
+        mesh_message_deliveries_activation=1,
+        mesh_failure_penalty_weight=-1,
+        mesh_failure_penalty_decay=0.5,
+    )
+    scores = PeerScores(ScoreParams({"a": topic}))
+    for peer in (A, B):
+        scores.peer_up(peer, (), 0)
+        scores.graft(peer, "a", 0)
+    for n in range(4):
+        scores.delivered(bytes([n]), "a", A, 2)
+    scores.refresh(2)
+    assert (scores.score(A), scores.score(B)) == (0, -4)
+    for peer in (A, B):
+        scores.prune(peer, "a")  # for want of room, perhaps
+    assert (scores.score(A), scores.score(B)) == (0, -4)
+    for now in range(3, 15):
+        scores.refresh(now)
+    assert (scores.score(A), scores.score(B)) == (0, 0)
 
 
 def test_many_on_one_address() -> None:

@@ -66,6 +66,11 @@ class TopicScoreParams:
     """Time behind a message's validation in which another copy counts as a delivery."""
     mesh_message_deliveries_activation: float = 5.0
     """Time in the mesh before a deficit counts."""
+    deficit_outside_mesh: bool = False
+    """Whether a peer goes on owing deliveries when it is not in our mesh any more, as in go-libp2p-pubsub. There nobody
+    comes back who was pruned for want of room: its count decays, and its score is below 0 for good. So sybils that fill
+    meshes, and have them pruned, part honest peers.
+    """
     mesh_failure_penalty_weight: float = 0.0
     """P3b."""
     mesh_failure_penalty_decay: float = 0.5

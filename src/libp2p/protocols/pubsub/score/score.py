@@ -1,6 +1,7 @@
 """The scores of all peers: counters, and the one sum over them. `params` says what it is made of.
 
-Rules, with go-libp2p-pubsub (whose scores these equal, for the same events at the same times):
+Rules, with go-libp2p-pubsub (whose scores these equal, for the same events at the same times, where
+`TopicScoreParams.deficit_outside_mesh` is set):
 - Counters of peers that are gone don't decay; a positive score goes with the peer, another is kept for a while, so
   that nobody gets rid of it by connecting anew.
 - Who brings a copy while a message is validated, or shortly after, has delivered it, too; once for each peer.
@@ -45,8 +46,8 @@ class TopicStats:
     invalid_message_deliveries: float = 0.0
 
     def deficit(self, params: TopicScoreParams) -> float:
-        """Mesh deliveries that lack; 0 until the peer is long enough in the mesh."""
-        if not self.mesh_message_deliveries_active:
+        """Mesh deliveries that lack; 0 until the peer is long enough in the mesh, and behind its time there."""
+        if not self.mesh_message_deliveries_active or not (self.in_mesh or params.deficit_outside_mesh):
             return 0.0
         return max(0.0, params.mesh_message_deliveries_threshold - self.mesh_message_deliveries)
 
