@@ -88,10 +88,10 @@ class _Region:
     servers: float
 
     def most(self, common: int) -> float:
-        """How many honest servers share exactly `common` bits with the target, at most: with fewer than one in a
-        thousand there are more.
+        """How many honest servers share exactly `common` bits with the target, at most: twice what is to be expected,
+        and two. There are hardly ever more.
         """
-        return self.servers / float(1 << common) + 4
+        return self.servers / float(1 << common) + 2
 
 
 class Lookup:

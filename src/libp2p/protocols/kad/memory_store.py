@@ -40,6 +40,7 @@ class MemoryRecordStore(RecordStore):
         self._provider_records = 0
         self._provider_order = _ByDistance()
         self._provided: dict[bytes, float] = {}
+        self._published: dict[bytes, StoredValue] = {}
 
     async def open(self, own: Position) -> None:
         self._own = own
@@ -102,6 +103,15 @@ class MemoryRecordStore(RecordStore):
 
     async def provided(self) -> dict[bytes, float]:
         return dict(self._provided)
+
+    async def set_published(self, value: StoredValue) -> None:
+        self._published[value.key] = value
+
+    async def remove_published(self, key: bytes) -> None:
+        self._published.pop(key, None)
+
+    async def published(self) -> list[StoredValue]:
+        return list(self._published.values())
 
     async def expire(self, now: float) -> int:
         values = [key for key, value in self._values.items() if now - value.received >= self._config.value_ttl]

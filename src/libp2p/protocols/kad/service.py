@@ -102,8 +102,8 @@ class KadDht(Service):
         self._undo.append(self.host.add_router(self))
         self._spawn(self._maintenance.run(), "maintenance")
         self._spawn(self._reprovider.run(), "announcing again")
-        self._spawn(self._every(self.config.expire_interval, self._expire), "expiring")
-        self._spawn(self._every(self.config.republish_interval, self._values.republish), "putting again")
+        self._spawn(self._expire(), "expiring")
+        self._spawn(self._put_again(), "putting again")
 
     async def close(self) -> None:
         try:
@@ -289,13 +289,14 @@ class KadDht(Service):
         else:
             self._stop_serving()
 
-    async def _expire(self) -> None:
-        await self._node.store.expire(self._node.wall_clock())
+    async def _put_again(self) -> None:
+        await self.ready()
+        await self._values.run()
 
-    async def _every(self, interval: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _expire(self) -> None:
         while True:
-            await asyncio.sleep(interval)
-            await work()
+            await asyncio.sleep(self.config.expire_interval)
+            await self._node.store.expire(self._node.wall_clock())
 
     def _spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any] | None:
         return self.spawn(work, name=name)

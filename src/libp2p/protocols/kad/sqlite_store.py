@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS providers (
 CREATE INDEX IF NOT EXISTS providers_by_distance ON providers (distance);
 CREATE INDEX IF NOT EXISTS providers_by_time ON providers (received);
 CREATE TABLE IF NOT EXISTS provided (key BLOB PRIMARY KEY, announced REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS published (key BLOB PRIMARY KEY, value BLOB NOT NULL, put REAL NOT NULL) WITHOUT ROWID;
 """
 
 
@@ -105,6 +106,16 @@ class SqliteRecordStore(RecordStore):
 
     async def provided(self) -> dict[bytes, float]:
         return dict(await self._read("SELECT key, announced FROM provided", ()))
+
+    async def set_published(self, value: StoredValue) -> None:
+        row = (value.key, value.value, value.received)
+        await self._write(lambda: self._many("INSERT OR REPLACE INTO published VALUES (?, ?, ?)", [row]))
+
+    async def remove_published(self, key: bytes) -> None:
+        await self._write(lambda: self._many("DELETE FROM published WHERE key = ?", [(key,)]))
+
+    async def published(self) -> list[StoredValue]:
+        return [StoredValue(*row) for row in await self._read("SELECT key, value, put FROM published", ())]
 
     async def expire(self, now: float) -> int:
         gone = 0

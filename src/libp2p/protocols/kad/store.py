@@ -3,13 +3,14 @@
     values      key -> value                 one each, for `value_ttl`; which of two is kept, the validator says
     providers   key -> peers                 each with where it is and when it said so, for `provider_ttl`
     provided    key -> when announced last   our own announcements, which a restart resumes
+    published   key -> value, when put last  our own values, the same
 
 Rules:
 - Bounded: a full store drops what lies farthest from us in the key space, since that is what others keep for sure; of
   one key's providers the oldest.
 - Time is wall-clock time in Unix seconds, passed in as `now`: records survive the process. What has expired is never
   returned.
-- Our own announcements are never dropped to make room.
+- Our own announcements and values are never dropped to make room.
 """
 
 from __future__ import annotations
@@ -104,6 +105,18 @@ class RecordStore(ABC):
     @abstractmethod
     async def provided(self) -> dict[bytes, float]:
         """The keys that are ours to announce, and when each was last."""
+
+    @abstractmethod
+    async def set_published(self, value: StoredValue) -> None:
+        """This value is ours to put again; it was put last when it says that it was received."""
+
+    @abstractmethod
+    async def remove_published(self, key: bytes) -> None:
+        """The value of `key` is not ours to put again any more."""
+
+    @abstractmethod
+    async def published(self) -> list[StoredValue]:
+        """The values that are ours to put again."""
 
     @abstractmethod
     async def expire(self, now: float) -> int:

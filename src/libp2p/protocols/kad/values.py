@@ -5,6 +5,7 @@ Rules:
 - A search yields a value, then better ones as they come. It asks until the nearest peers have answered, or until
   `quorum` have answered with a valid value.
 - Where peers crowd around the key (sybils), its whole region is given the value, and asked for it.
+- What we put is remembered in the record store, and put again while it is valid and nothing better is known.
 - Behind a search, nearest peers that answered with a worse value, or none, are given the best ("entry correction").
 """
 
@@ -21,10 +22,14 @@ from ...identity import PeerId
 from .messenger import Answer, Told
 from .node import Node
 from .query import Progress, Query
+from .store import StoredValue
 from .stream_of import stream_of
 from .wire import Message, MessageType, Record
 
 logger = logging.getLogger(__name__)
+
+_RETRY = 600.0
+"""Seconds after which a value that nobody took is put again."""
 
 
 class Values:
@@ -33,7 +38,6 @@ class Values:
     def __init__(self, node: Node, spawn: Callable[[Coroutine[Any, Any, Any], str], object]) -> None:
         self._node = node
         self._spawn = spawn
-        self._ours: dict[bytes, bytes] = {}
 
     async def put(self, key: bytes, value: bytes, *, progress: Progress | None = None) -> list[PeerId]:
         """Store a value at the nearest peers; who has taken it. Raises `InvalidRecord` for one that the rules forbid
@@ -46,18 +50,35 @@ class Values:
         taken = await self._give(query, holders, key, value)
         if not taken:
             raise RoutingError(f"none of the {len(holders)} nearest peers took the value")
-        self._ours[key] = value
+        await node.store.set_published(StoredValue(key, value, node.wall_clock()))
         return taken
 
-    async def republish(self) -> None:
-        """Put our values again, as far as they are valid and nothing better is known."""
-        for key, value in list(self._ours.items()):
-            try:
-                await self.put(key, value)
-            except InvalidRecord:
-                self._ours.pop(key, None)
-            except RoutingError as error:
-                logger.debug("a value was not put again: %s", error)
+    async def run(self) -> None:
+        """Put our values again when it is time, for ever; those whose time has passed while we were not there, now."""
+        while True:
+            pause = await self.republish()
+            await asyncio.sleep(pause)
+
+    async def republish(self) -> float:
+        """Put our values again that are due, as far as they are valid and nothing better is known; how many seconds
+        there are until the next is due.
+        """
+        node, interval = self._node, self._node.config.republish_interval
+        pause = interval
+        for ours in await node.store.published():
+            left = ours.received + interval - node.wall_clock()
+            if left <= 0:
+                left = interval
+                try:
+                    await self.put(ours.key, ours.value)
+                except InvalidRecord as error:
+                    logger.debug("a value of ours is put no more: %s", error)
+                    await node.store.remove_published(ours.key)
+                except RoutingError as error:
+                    logger.debug("a value was not put again: %s", error)
+                    left = min(_RETRY, interval)
+            pause = min(pause, left)
+        return pause
 
     async def get(self, key: bytes, *, quorum: int = 0, progress: Progress | None = None) -> bytes:
         """The best value that is found. Raises `RoutingError` where there is none, `InvalidRecord` for a key without

@@ -141,6 +141,21 @@ class RecordStoreSuite:
             assert await store.expire(NOW + 1e9) == 0
             assert await store.provided() == {b"a": 0.0, b"b": NOW}
 
+    async def test_our_own_values(self) -> None:
+        async with self.opened(StoreConfig(max_values=1)) as store:
+            assert await store.published() == []
+            ours = [StoredValue(b"/v/%d" % n, b"value", NOW + n) for n in range(3)]
+            for value in ours:
+                await store.set_published(value)
+            again = StoredValue(b"/v/1", b"better", NOW + 9)
+            await store.set_published(again)
+            await store.remove_published(b"/v/2")
+            await store.remove_published(b"/v/none")
+            assert await store.expire(NOW + 1e9) == 0
+            assert sorted(await store.published(), key=lambda value: value.key) == [ours[0], again]
+            assert await store.value(b"/v/1", NOW) is None
+            assert await store.counts() == (0, 0)
+
     async def test_opening_and_closing_twice(self) -> None:
         async with self.opened() as store:
             await store.open(OWN)
@@ -155,10 +170,12 @@ class RecordStoreSuite:
             await store.put_value(value)
             await store.add_provider(provider)
             await store.set_provided([b"a"], NOW)
+            await store.set_published(value)
             await store.close()
             if self.survives_reopening:
                 await store.open(position(b"another peer"))
                 assert await store.value(b"/v/a", NOW) == value
                 assert await store.providers(b"key", NOW) == [provider]
                 assert await store.provided() == {b"a": NOW}
+                assert await store.published() == [value]
                 assert await store.counts() == (1, 1)

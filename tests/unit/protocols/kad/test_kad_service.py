@@ -16,7 +16,15 @@ from libp2p.host.events import Reachability, ReachabilityChanged
 from libp2p.host.identify import PeerIdentified
 from libp2p.identity import KeyType, PrivateKey
 from libp2p.multiaddr import Multiaddr
-from libp2p.protocols.kad import KadConfig, KadDht, LookupProgress, Mode, Scope, SqliteRecordStore
+from libp2p.protocols.kad import (
+    KadConfig,
+    KadDht,
+    LookupProgress,
+    Mode,
+    Scope,
+    SqliteRecordStore,
+    StoredValue,
+)
 from libp2p.protocols.kad.keys import peer_position, position
 from libp2p.records.ipns import IpnsRecord
 from libp2p.routing import ContentRouting, PeerInfo, PeerRouting, ValueStore
@@ -333,3 +341,43 @@ async def test_idle_connections_are_closed(nodes: Nodes, config: KadConfig) -> N
         await stream.write(bytes(32))
         await asyncio.sleep(45)
         assert {one.remote_peer for one in host.connections} <= {used.id, network.made[0][0].id}
+
+
+async def test_values_are_put_again_by_who_was_away_too(nodes: Nodes, config: KadConfig, tmp_path: Path) -> None:
+    """Their holders have forgotten them: who has put them does so again when it is time, and at once where that passed
+    while it was not there.
+    """
+    async with nodes(4, config) as network:
+        holders = [dht._node.store for _, dht in network.made]
+
+        async def held(*, forget: bool) -> int:
+            found = [store for store in holders if await store.value(b"/v/a", network.wall_clock())]
+            for store in found if forget else ():
+                await store.remove_value(b"/v/a")
+            return len(found)
+
+        key = network.key()
+        host = await network.stack.enter_async_context(network.host(key=key))
+        bootstrap = replace(config, bootstrap=(network.made[0][0].addrs[0],))
+        file = tmp_path / "records.db"
+        async with KadDht(host, bootstrap, store=SqliteRecordStore(file), wall_clock=network.wall_clock) as dht:
+            await dht.ready()
+            await dht.put_value(b"/v/a", b"1")
+            assert await held(forget=True) == 4
+            await asyncio.sleep(4 * 3600 + 60)
+            assert await held(forget=True) == 4
+        await asyncio.sleep(3600)
+        async with KadDht(host, bootstrap, store=SqliteRecordStore(file), wall_clock=network.wall_clock) as dht:
+            await dht.ready()
+            await asyncio.sleep(60)
+            assert await held(forget=False) == 0  # it is not time yet
+            await asyncio.sleep(3 * 3600)
+            assert await held(forget=True) == 4
+        await asyncio.sleep(5 * 3600)
+        async with KadDht(host, bootstrap, store=SqliteRecordStore(file), wall_clock=network.wall_clock) as dht:
+            await dht.ready()
+            await asyncio.sleep(60)
+            assert await held(forget=True) == 4
+            await dht._node.store.set_published(StoredValue(b"/v/x", b"x", 0.0))  # which the rules forbid
+            await dht._values.republish()
+            assert [value.key for value in await dht._node.store.published()] == [b"/v/a"]
