@@ -16,7 +16,7 @@ export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
 # Where the tests run beside the Python that .venv has, but for those that need real sockets.
 OTHER_PYTHONS := 3.11 3.12 3.13
 
-.PHONY: help demo test test-all lint bench sim sim-cost interop interop-all interop-dht interop-mdns interop-pubsub interop-relay hostile protos clean
+.PHONY: help demo test test-all lint bench sim sim-dht sim-cost interop interop-all interop-dht interop-mdns interop-pubsub interop-relay hostile protos clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -53,6 +53,9 @@ bench: $(VENV)/.bench ## Measure, beside other implementations, in one table
 
 sim: $(VENV)/.dev ## Simulate pubsub on whole networks; an hour; figures and plots go to docs/pubsub-results.md
 	@$(BIN)/python -m sim --write
+
+sim-dht: $(VENV)/.dev ## Simulate DHTs of up to 1,000 servers; figures and plots go to docs/dht-results.md (SIM_ARGS=large: 5,000)
+	@$(BIN)/python -m sim.dht --write $(SIM_ARGS)
 
 sim-cost: $(VENV)/.dev ## Say what simulated hosts, connections and messages cost
 	@$(BIN)/python -m bench.simulation
