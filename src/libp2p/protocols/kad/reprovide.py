@@ -9,7 +9,7 @@ import asyncio
 import logging
 
 from ...identity import PeerId
-from .keys import position
+from .keys import key_near, position
 from .node import Node
 from .providers import Providers
 from .sweep import Coverage, chunks, due, region_bits
@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 _CHUNK = 500
 """Keys that are announced, and then written down, together."""
+_TRIES = 10
+"""Keys beside a covered prefix that are tried before one key is looked up for itself."""
 _MIN_PAUSE, _MAX_PAUSE = 30.0, 600.0
 """Seconds between two looks for keys that are due."""
 
@@ -64,11 +66,27 @@ class Reprovider:
         node = self._node
         for key in keys:
             if key not in known:
-                known[key] = coverage.nearest(position(key)) or await self._look_up(key, coverage)
+                known[key] = await self._nearest(key, coverage)
         told = await self._providers.announce_all(keys, known)
         done = [key for key in keys if told[key]]
         await node.store.set_provided(done, node.wall_clock())
         return len(done)
+
+    async def _nearest(self, key: bytes, coverage: Coverage) -> list[PeerId]:
+        """The servers nearest to `key`: those that are known. Where all servers of its covered prefix are too few, the
+        prefix beside it is explored too, which serves all keys that come behind.
+        """
+        target, dice = position(key), self._node.dice
+        for _ in range(_TRIES):
+            if (known := coverage.nearest(target)) is not None:
+                return known
+            covered = coverage.shortest(target)
+            if covered is None:
+                break
+            beside = key_near(target, covered - 1, dice)
+            if not coverage.covers(position(beside)):
+                await self._look_up(beside, coverage)
+        return await self._look_up(key, coverage)
 
     async def _look_up(self, key: bytes, coverage: Coverage) -> list[PeerId]:
         self.lookups += 1

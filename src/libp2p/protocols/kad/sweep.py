@@ -67,6 +67,10 @@ class Coverage:
         """Whether all servers around `target` are known, though they may be fewer than `k`."""
         return any((bits, prefix_of(target, bits)) in self._covered for bits in self._lengths())
 
+    def shortest(self, target: Position) -> int | None:
+        """How long the shortest covered prefix of `target` is; None where none is covered."""
+        return min((bits for bits, prefix in self._covered if prefix_of(target, bits) == prefix), default=None)
+
     def nearest(self, target: Position) -> list[PeerId] | None:
         """The `k` servers nearest to `target`, if it is known for sure which they are."""
         for bits in self._lengths():

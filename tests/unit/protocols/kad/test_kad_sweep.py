@@ -54,6 +54,19 @@ def test_regions_hold_forty_servers_or_more() -> None:
     assert [region_bits(servers, 20) for servers in (None, 0, 1, 40, 79, 80, 10_000, 1e30)] == [0, 0, 0, 0, 0, 1, 7, 16]
 
 
+def test_what_is_covered_of_a_key() -> None:
+    peers = [peer(n) for n in range(30)]
+    coverage = Coverage(20)
+    assert coverage.shortest(0) is None
+    for target in (0, 1 << 255):
+        coverage.found(target, nearest(peers, target))
+        assert coverage.covers(target)
+        assert coverage.shortest(target) in (0, 1, 2, 3)
+        if coverage.shortest(target):
+            inside = sum(prefix_of(peer_position(one), 1) == target >> 255 for one in peers)
+            assert inside < 20 or coverage.nearest(target) is not None
+
+
 def test_coverage_knows_only_what_is_sure() -> None:
     """A region is explored, then the nearest of nearly all of its keys are known, and they are the nearest."""
     peers = [peer(n) for n in range(1000)]
