@@ -72,7 +72,7 @@ ATTACKS = [
         "unread",
         "bytes on 8 connections of one key, 1,024 streams each, unread",
         1 << 30,
-        within={"grown": 64 + 48, "back": 64},
+        within={"held": 64, "grown": 160, "still held": 0, "handlers left": 0},
         in_time=FAIR,
     ),
     Attack("asking_who", "questions who the victim is", 50_000, within={"grown": 50}, in_time=FAIR),

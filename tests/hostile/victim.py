@@ -106,6 +106,8 @@ async def main(max_connections: int, descriptors: int) -> None:
                 "gap": gaps.worst,
                 "lines": lines.count,
                 "handlers": most_handlers,
+                "left": host.limits.streams.total,
+                "held": host.limits.memory / 1024 / 1024,
                 "pending": host.limits.connections.pending,
                 "connections": len(host.connections),
                 "refused": sum(host.limits.refusals.counts.values()),

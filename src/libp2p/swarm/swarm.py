@@ -244,6 +244,10 @@ class Swarm:
 
     # Accept: what listeners report
 
+    def might_admit(self, remote_addr: Multiaddr) -> bool:
+        """Whether it makes sense to look at a connection from there."""
+        return not self._closed and self.limits.connections.might_admit(remote_addr)
+
     def admit(self, local_addr: Multiaddr, remote_addr: Multiaddr) -> Scope:
         """Whether somebody may begin a handshake."""
         if self._closed:

@@ -87,6 +87,10 @@ class AcceptAll:
     def __init__(self) -> None:
         self.scopes: list[CountedScope] = []
 
+    def might_admit(self, remote_addr: Multiaddr) -> bool:  # noqa: ARG002
+        """See `Accept`."""
+        return True
+
     def admit(self, local_addr: Multiaddr, remote_addr: Multiaddr) -> Scope:  # noqa: ARG002
         """See `Accept`."""
         self.scopes.append(CountedScope())

@@ -373,6 +373,32 @@ async def test_accepting_pauses_before_the_descriptors_run_out(
     acceptor.close()
 
 
+async def test_who_has_no_chance_is_closed_before_anything_is_made_of_it() -> None:
+    made, asked = asyncio.Event(), list[Any]()
+
+    class Told(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            made.set()
+            transport.abort()  # type: ignore[attr-defined]
+
+    def screen(addr: Any) -> bool:
+        asked.append(addr)
+        return len(asked) > 1
+
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    acceptor = Acceptor(sock, Told, pytest.fail, screen)
+    acceptor.start(8)
+    with socket.create_connection(sock.getsockname()) as refused:
+        refused.setblocking(False)
+        assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(refused, 1), 5) == b""
+        assert asked == [refused.getsockname()]
+        assert not made.is_set()
+    with socket.create_connection(sock.getsockname()):
+        await asyncio.wait_for(made.wait(), 5)
+    acceptor.close()
+
+
 def test_some_descriptors_are_kept_for_other_things() -> None:
     resource = pytest.importorskip("resource")
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from ...identity import PeerId
+from ...io.descriptors import max_descriptors
 from ..race import DialerConfig
 
 
@@ -18,6 +19,10 @@ class SwarmConfig:
     max_inbound_connections: int | None = None
     """Inbound ones among them; the others are kept for our own dials. None: seven eighths of `max_connections`. At the
     limit the prefix with the most connections loses its youngest idle one, for who comes from another prefix."""
+    max_inbound_descriptors: int | None = None
+    """Descriptors of the process that inbound connections may take, their handshakes too. None: three quarters of those
+    that it may have. At the limit the prefix with the most loses its oldest handshake, else its youngest idle
+    connection, for who comes from another prefix."""
     max_connections_per_peer: int = 8
     """Connections to one peer at a time. Inbound ones above it are closed; dials raise `LimitExceeded`."""
     max_pending_inbound: int = 1024
@@ -78,6 +83,14 @@ class SwarmConfig:
         if self.max_inbound_connections is not None:
             return self.max_inbound_connections
         return self.max_connections - self.max_connections // 8
+
+    @property
+    def descriptors(self) -> int | None:
+        """`max_inbound_descriptors`, worked out; None where the process has no limit."""
+        if self.max_inbound_descriptors is not None:
+            return self.max_inbound_descriptors
+        limit = max_descriptors()
+        return None if limit is None else limit - limit // 4
 
     @property
     def high(self) -> int:

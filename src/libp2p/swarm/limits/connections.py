@@ -21,7 +21,7 @@ from collections.abc import Callable
 from ...connection import Direction, Holder
 from ...errors import LimitExceeded
 from ...identity import PeerId
-from ...multiaddr import Multiaddr
+from ...multiaddr import Multiaddr, is_relayed
 from .config import SwarmConfig
 from .gater import Gater, ask
 from .pace import Pace
@@ -30,6 +30,10 @@ from .sources import Source, Sources
 
 _GREEDY = 4
 """A prefix that has more than this part of the inbound connections loses busy ones too."""
+
+
+_FRESH = 0.05
+"""Seconds for which the prefix with the most is taken to be so: to look at all of them takes its time."""
 
 
 class ConnectionLimits:
@@ -54,6 +58,9 @@ class ConnectionLimits:
         self._established: dict[Grant, None] = {}
         self._of_peer: Counter[PeerId] = Counter()
         self._inbound = 0  # of the established ones
+        self._busiest: tuple[Source | None, float] = None, 0.0  # at that time
+        self.descriptors = 0
+        """Descriptors that inbound connections take, finished or not."""
 
     @property
     def pending(self) -> int:
@@ -87,16 +94,32 @@ class ConnectionLimits:
         try:
             ask(lambda: self._gater.check_accept(local_addr, remote_addr))
             self.sources.check(source, now)
+            self._check_descriptors(source, remote_addr)
             self._check_pending(source)
             if not source.is_allowed and not self._config.allowed_peers and self._is_full() and not self._spare(source):
                 raise self._full()
         except LimitExceeded as error:
             self._refusals.refused(error, now, used=source.pending)
             raise
+        self.sources.take(source)
         grant = Grant(self, Direction.INBOUND, remote_addr, source)
         self._pending[grant] = None
         source.count(pending=1)
+        self.descriptors += grant.takes_descriptor
         return grant
+
+    def might_admit(self, remote_addr: Multiaddr) -> bool:
+        """Whether who comes from there has a chance: a cheap question, for floods."""
+        now = self._clock()
+        source = self.sources.of(remote_addr, now)
+        try:
+            self.sources.check(source, now)
+            if self._is_out_of_descriptors(remote_addr) and self._greediest(source) is None:
+                raise self._no_descriptors()
+        except LimitExceeded as error:
+            self._refusals.refused(error, now, used=source.pending)
+            return False
+        return True
 
     def establish(self, peer: PeerId, remote_addr: Multiaddr) -> Grant:
         """We have dialed `peer`. Raises the same."""
@@ -121,6 +144,8 @@ class ConnectionLimits:
 
     def give_back(self, grant: Grant) -> None:
         """A grant is released."""
+        if grant.source is not None and (grant in self._pending or grant in self._established):
+            self.descriptors -= grant.takes_descriptor
         if grant in self._pending:
             del self._pending[grant]
             assert grant.source is not None
@@ -160,6 +185,38 @@ class ConnectionLimits:
             raise error
         self._refusals.refused(error, self._clock(), used=len(self._pending))
         oldest.evict(error)
+
+    def _is_out_of_descriptors(self, addr: Multiaddr) -> bool:
+        limit = self._config.descriptors
+        return limit is not None and self.descriptors >= limit and takes_descriptor(addr)
+
+    def _no_descriptors(self) -> LimitExceeded:
+        return LimitExceeded("max_inbound_descriptors", scope="host", value=self._config.descriptors or 0)
+
+    def _greediest(self, source: Source) -> Source | None:
+        """The prefix with the most connections, where that has more than `source`; nobody else has to give any."""
+        now, (found, since) = self._clock(), self._busiest
+        if found is None or now - since > _FRESH:
+            found = next(iter(self.sources.busiest(1)), None)
+            self._busiest = found, now
+        if found is None or source.is_allowed:
+            return found
+        own = source.widest.pending + source.widest.established
+        return found if found.pending + found.established > own + 1 else None
+
+    def _check_descriptors(self, source: Source, addr: Multiaddr) -> None:
+        """A descriptor for one of `source`; maybe another one ends for it."""
+        if not self._is_out_of_descriptors(addr):
+            return
+        greediest, spare = self._greediest(source), None
+        if greediest is not None:
+            of_it = [grant for grant in self._pending if grant.is_of(greediest)]
+            of_it += [grant for grant in reversed(self._established) if grant.is_of(greediest) and grant.is_idle]
+            spare = next((grant for grant in of_it if grant.takes_descriptor and not grant.is_kept), None)
+        if spare is None:
+            raise self._no_descriptors()
+        self._refusals.refused(self._no_descriptors(), self._clock(), used=self.descriptors)
+        spare.evict(self._no_descriptors())
 
     def _check_peer(self, grant: Grant, peer: PeerId) -> None:
         if self._of_peer[peer] >= (limit := self._config.max_connections_per_peer):
@@ -202,7 +259,17 @@ class ConnectionLimits:
 class Grant:
     """What one connection takes of the limits: a `Scope`. `source` is where it comes from; None: it was dialed."""
 
-    __slots__ = ("_has_begun", "_holder", "_limits", "_released", "direction", "peer", "remote_addr", "source")
+    __slots__ = (
+        "_has_begun",
+        "_holder",
+        "_limits",
+        "_released",
+        "direction",
+        "peer",
+        "remote_addr",
+        "source",
+        "takes_descriptor",
+    )
 
     def __init__(
         self, limits: ConnectionLimits, direction: Direction, remote_addr: Multiaddr, source: Source | None
@@ -214,6 +281,7 @@ class Grant:
         self.direction = direction
         self.remote_addr = remote_addr
         self.source = source
+        self.takes_descriptor = takes_descriptor(remote_addr)
         self.peer: PeerId | None = None
         """Who is there, once that is proven."""
 
@@ -266,9 +334,18 @@ class Grant:
         """Whether it must not be ended for another."""
         return self._holder is None or self._holder.is_kept
 
+    def is_of(self, source: Source) -> bool:
+        """Whether it comes from there, and may have to go."""
+        return self.source is not None and not self.source.is_allowed and source in self.source.chain()
+
     def weight(self, *, pending: bool) -> int:
         """How much its prefix has; nothing, where it must not go."""
         return 0 if self.source is None or self.source.is_allowed else _share(self.source, pending=pending)
+
+
+def takes_descriptor(addr: Multiaddr) -> bool:
+    """Whether a connection from `addr` is a descriptor of its own: a TCP or Unix socket, and no stream of another."""
+    return not is_relayed(addr) and any(component.name in {"tcp", "unix"} for component in addr.components)
 
 
 def _share(source: Source, *, pending: bool) -> int:

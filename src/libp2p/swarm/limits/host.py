@@ -38,6 +38,11 @@ class HostLimits:
         self.connections = ConnectionLimits(config, gater, self.refusals, clock, later)
         self.streams = StreamLimits(config, self.refusals, clock)
 
+    @property
+    def memory(self) -> int:
+        """Bytes that are held for peers: see `MemoryAccount`."""
+        return self._memory.used
+
     # What peers are worth
 
     def protect(self, peer: PeerId, tag: str) -> None:
@@ -80,6 +85,7 @@ class HostLimits:
         config, connections, streams = self._config, self.connections, self.streams
         yield Use("host", "max_connections", connections.established, config.max_connections)
         yield Use("host", "max_inbound_connections", connections.inbound, config.inbound)
+        yield Use("host", "max_inbound_descriptors", connections.descriptors, config.descriptors)
         yield Use("host", "max_pending_inbound", connections.pending, config.max_pending_inbound)
         yield Use("host", "handshakes that wait for their turn", connections.pace.waiting, None)
         yield Use("host", "max_handlers", streams.total, config.max_handlers)

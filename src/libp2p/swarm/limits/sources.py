@@ -89,7 +89,7 @@ class Sources:
         )
 
     def check(self, source: Source, now: float) -> None:
-        """Take one handshake of what `source` may begin. Raises `LimitExceeded`, with nothing taken."""
+        """Whether `source` may begin a handshake. Raises `LimitExceeded`."""
         config = self._config
         for one in source.chain():
             if one.is_unlimited:
@@ -100,8 +100,12 @@ class Sources:
             if one.tokens < 1:
                 rate = config.handshakes_per_second * one.scale
                 raise LimitExceeded("handshakes_per_second", scope=one.name, value=rate)
+
+    def take(self, source: Source) -> None:
+        """It begins one."""
         for one in source.chain():
-            one.tokens -= 1
+            if not one.is_unlimited:
+                one.tokens -= 1
 
     def busiest(self, count: int) -> list[Source]:
         """Those with the most connections, finished or not."""

@@ -6,6 +6,8 @@ Rules:
 - Descriptors are given out lowest first, so the number of a new one tells how many are left: before the process runs
   out of them nothing is accepted for a while, and what is left is for files, names and dials. So it is where the system
   has no room. One line is logged at times.
+- Who has no chance to be let in is closed at once, before anything is made of the connection: a flood from one address
+  costs little.
 - An error that says that the socket is none any more ends the acceptor; any other one is of one connection only.
 """
 
@@ -17,11 +19,18 @@ import logging
 import math
 import socket
 from collections.abc import Callable
+from typing import Any
+
+from ...io.descriptors import max_descriptors
 
 logger = logging.getLogger(__name__)
 
 _AT_ONCE = 64
 """Connections accepted in one turn of the loop."""
+
+_AT_ONCE_OF_FEW = 8
+_MANY = 1024
+"""The same where the process may have fewer descriptors than this: those that make room are closed a turn later."""
 
 _PAUSE = 1.0
 """Seconds without accepting where the system has no room."""
@@ -36,17 +45,26 @@ _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _NO_SOCKET = {errno.EBADF, errno.EINVAL, errno.ENOTSOCK}
 
 
+Screen = Callable[[Any], bool]
+"""Whether who comes from a socket address has a chance to be let in."""
+
+
 class Acceptor:
-    """Makes a protocol by `factory` for each connection to `sock`, which it owns; `died` is told where it can't go on.
-    For loops that have `add_reader`.
+    """Makes a protocol by `factory` for each connection to `sock`, which it owns, that passes `screen`; `died` is told
+    where it can't go on. For loops that have `add_reader`.
     """
 
     def __init__(
-        self, sock: socket.socket, factory: Callable[[], asyncio.BaseProtocol], died: Callable[[OSError], None]
+        self,
+        sock: socket.socket,
+        factory: Callable[[], asyncio.BaseProtocol],
+        died: Callable[[OSError], None],
+        screen: Screen | None = None,
     ) -> None:
         self._sock = sock
         self._factory = factory
         self._died = died
+        self._screen = screen
         self._loop = asyncio.get_running_loop()
         self._pause: asyncio.TimerHandle | None = None
         self._refused = 0
@@ -73,9 +91,9 @@ class Acceptor:
 
     def _accept(self) -> None:
         last = _last_descriptor()
-        for _ in range(_AT_ONCE):
+        for _ in range(_AT_ONCE if last > _MANY else _AT_ONCE_OF_FEW):
             try:
-                connection, _ = self._sock.accept()
+                connection, addr = self._sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
@@ -88,6 +106,9 @@ class Acceptor:
                     return
                 self._stop_for_a_while(str(error))
                 return
+            if self._screen is not None and not self._screen(addr):
+                connection.close()
+                continue
             if connection.fileno() > last:
                 connection.close()
                 self._stop_for_a_while(f"of the process's descriptors {last:g} are in use")
@@ -116,9 +137,5 @@ class Acceptor:
 
 def _last_descriptor() -> float:
     """The highest number of a descriptor that is still accepted."""
-    try:
-        import resource  # noqa: PLC0415 - not on every system
-    except ImportError:
-        return math.inf
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return math.inf if limit == resource.RLIM_INFINITY else limit - 1 - max(1, limit // _RESERVE)
+    limit = max_descriptors()
+    return math.inf if limit is None else limit - 1 - max(1, limit // _RESERVE)

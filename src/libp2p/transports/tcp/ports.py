@@ -25,8 +25,9 @@ from collections import Counter
 from collections.abc import Callable
 from enum import Enum
 from ipaddress import ip_address
-from typing import cast
+from typing import Any, cast
 
+from ...connection import Accept
 from ...errors import ListenError
 from ...multiaddr import HostPort, Multiaddr, from_socket_address
 from ..addresses import sockaddr
@@ -79,12 +80,21 @@ class TcpPorts:
         self._memory: memoryview | None = None
 
     async def listen(
-        self, addr: Multiaddr, target: HostPort, opening: Opening, taker: Taker, *, backlog: int, reuse: bool
+        self,
+        addr: Multiaddr,
+        target: HostPort,
+        opening: Opening,
+        taker: Taker,
+        *,
+        backlog: int,
+        reuse: bool,
+        accept: Accept,
     ) -> Lease:
         """Give what connects to `target`, and begins with `opening`, to `taker`, until the lease is closed.
 
         `backlog` is how many connections the system keeps that were not accepted yet, `reuse` whether other sockets may
-        dial from the port; for a port that is open already neither counts. Raises `ListenError`, which names `addr`.
+        dial from the port; `accept` says whether it makes sense to look at a connection at all. For a port that is open
+        already these count for nothing. Raises `ListenError`, which names `addr`.
         """
         async with self._lock:
             port = self._ports.get(from_socket_address(target.host, target.port))
@@ -97,7 +107,7 @@ class TcpPorts:
                     sock = bind(target, reuse=reuse and CAN_SHARE)
                     host, number, *rest = sock.getsockname()
                     bound = from_socket_address(host, number, scope_id=rest[1] if rest else 0)
-                    port = _Port(bound, self.memory, self._ports)
+                    port = _Port(bound, self.memory, self._ports, accept)
                     port.takers[opening] = taker
                     await port.start(sock, backlog)
                 except OSError as error:
@@ -143,8 +153,11 @@ class Lease:
 class _Port:
     """One listening socket."""
 
-    def __init__(self, addr: Multiaddr, memory: Callable[[], memoryview], ports: dict[Multiaddr, _Port]) -> None:
+    def __init__(
+        self, addr: Multiaddr, memory: Callable[[], memoryview], ports: dict[Multiaddr, _Port], accept: Accept
+    ) -> None:
         self.addr = addr
+        self._might_admit = accept.might_admit  # of all who share the port: they are one host's
         self.takers: dict[Opening, Taker] = {}
         self.leases: set[Lease] = set()
         self.undecided: dict[_Undecided, None] = {}  # the oldest first
@@ -156,7 +169,7 @@ class _Port:
     async def start(self, sock: socket.socket, backlog: int) -> None:
         """Begin to accept. Where that fails, or is cancelled, the socket is closed."""
         if not is_proactor():
-            self._server = Acceptor(sock, self._accept, self._died)
+            self._server = Acceptor(sock, self._accept, self._died, self._screen)
             self._server.start(backlog)
             return
         self._server = await asyncio.get_running_loop().create_server(
@@ -167,6 +180,9 @@ class _Port:
         except BaseException:
             self._server.close()
             raise
+
+    def _screen(self, addr: Any) -> bool:
+        return self._might_admit(from_socket_address(addr[0], addr[1], scope_id=addr[3] if len(addr) == 4 else 0))
 
     def _died(self, error: OSError) -> None:
         for lease in list(self.leases):

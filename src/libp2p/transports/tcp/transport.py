@@ -71,6 +71,7 @@ class Tcp(StreamTransport):
             upgrades.take,
             backlog=config.backlog,
             reuse=config.reuse_port,
+            accept=accept,
         )
         listener = TcpListener(lease, upgrades, context.shared(Interfaces))
         lease.on_died = lambda error: accept.listener_died(listener, error)

@@ -144,7 +144,7 @@ class WebSocket(StreamTransport):
         )
         opening = Opening.TLS if address.secure else Opening.HTTP
         lease = await context.shared(TcpPorts).listen(
-            addr, address.target, opening, upgrades.take, backlog=config.backlog, reuse=True
+            addr, address.target, opening, upgrades.take, backlog=config.backlog, reuse=True, accept=accept
         )
         listener = WsListener(lease, upgrades, address.form, context.shared(Interfaces))
         lease.on_died = lambda error: accept.listener_died(listener, error)
