@@ -41,7 +41,7 @@ from libp2p.protocols.kad import (
 from libp2p.protocols.observed import ObservedConfig
 from libp2p.protocols.perf import PerfConfig
 from libp2p.protocols.pubsub import GossipSubConfig, PeerGaterParams
-from libp2p.protocols.relay import CircuitConfig, RelayConfig
+from libp2p.protocols.relay import AutoRelayConfig, CircuitConfig, RelayConfig
 from libp2p.protocols.rendezvous import RendezvousConfig
 from libp2p.swarm import SwarmConfig
 from libp2p.swarm.race import DialerConfig
@@ -78,6 +78,7 @@ CONFIGS: list[type[Any]] = [
     PeerGaterParams,
     RelayConfig,
     CircuitConfig,
+    AutoRelayConfig,
     ObservedConfig,
     HolePunchConfig,
     AutoNatConfig,

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from ..host import Host
-from ..protocols.dcutr import HolePuncher
 from ..protocols.observed import ObservedAddrs
 from ..protocols.relay import RelayClient, RelayConfig, RelayServer
 from .common import HostOptions, Json, KeyFile, MuxerOption, Output, SecurityOption, default_addrs, run, until_stopped
@@ -46,8 +45,7 @@ async def _relay(options: HostOptions, addrs: list[str] | None, config: RelayCon
 
 async def listen_at(host: Host, relays: list[str], stack: AsyncExitStack) -> None:
     """Be reachable through `relays`, and directly where a hole can be punched, until `stack` ends."""
-    observed = await stack.enter_async_context(ObservedAddrs(host))
-    await stack.enter_async_context(HolePuncher(host, observed))
+    await stack.enter_async_context(ObservedAddrs(host))
     client = await stack.enter_async_context(RelayClient(host))
     for addr in relays:
         await client.listen(addr)

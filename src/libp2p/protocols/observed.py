@@ -67,10 +67,11 @@ class Observations:
 
 
 class ObservedAddrs(Service):
-    """Tells the host where peers see it."""
+    """Tells the host where peers see it; without `announce`, only who asks for `candidates`."""
 
-    def __init__(self, host: Host, config: ObservedConfig | None = None) -> None:
+    def __init__(self, host: Host, config: ObservedConfig | None = None, *, announce: bool = True) -> None:
         super().__init__(host)
+        self._announce = announce
         self._own = host.own_addrs
         self._observations = Observations(config or ObservedConfig())
 
@@ -81,7 +82,8 @@ class ObservedAddrs(Service):
 
     def abort(self) -> set[asyncio.Task[Any]]:
         """See `Service`: nothing that was observed is announced any more."""
-        self._own.set(AddrSource.OBSERVED, (), by="observers")
+        if self._announce:
+            self._own.set(AddrSource.OBSERVED, (), by="observers")
         return super().abort()
 
     def candidates(self) -> list[Multiaddr]:
@@ -103,6 +105,8 @@ class ObservedAddrs(Service):
         self._changed()
 
     def _changed(self) -> None:
+        if not self._announce:
+            return
         listened = set(self.host.listen_addrs)
         addrs = [addr for addr in self._observations.addrs() if addr not in listened]
         self._own.set(AddrSource.OBSERVED, addrs, by="observers")

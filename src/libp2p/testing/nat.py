@@ -193,23 +193,28 @@ class _Dials:
             await sent(there, HANDSHAKE)
             inner, port = node.behind(remote[1], seen) if isinstance(node, Nat) else (node, remote[1])
             if inner is not None:
+                other = self._under_way.get((remote, seen))
+                crosses = other is not None and not other.done()
+                listener = inner.listeners.get(port)
+                if not crosses and not isinstance(listener, InProcessListener):
+                    await sent(back, HANDSHAKE)
+                    raise ConnectionRefusedError(f"nobody listens on {target}")
                 window = there.road.link.window
                 ours, theirs = pipe(local, target, there=there, back=back, window=window, segment=SEGMENT)
                 theirs.local_addr = from_socket_address(inner.ip_like(remote[0]), port)
                 theirs.remote_addr = from_socket_address(*seen)
                 answered = sent(back, HANDSHAKE)
-                other = self._under_way.get((remote, seen))
-                listener = inner.listeners.get(port)
-                if other is not None and not other.done():
+                if other is not None and crosses:
                     self._forget(crossed)
                     self._forget(other)
                     other.set_result(theirs)
                 elif isinstance(listener, InProcessListener):
                     listener.incoming(theirs)
-                else:
+                try:
                     await answered
-                    raise ConnectionRefusedError(f"nobody listens on {target}")
-                await answered
+                except BaseException:
+                    ours.abort()
+                    raise
                 return ours
             if isinstance(node, Nat) and node.refuses:
                 await sent(back, HANDSHAKE)

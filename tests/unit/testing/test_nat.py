@@ -6,7 +6,11 @@ import asyncio
 
 import pytest
 
+from libp2p.errors import DialError
+from libp2p.host import Host
+from libp2p.identity import PrivateKey
 from libp2p.multiaddr import Multiaddr
+from libp2p.security.noise import Noise
 from libp2p.testing.nat import Depends, Mappings, Nat
 from libp2p.testing.network import Link, Network
 
@@ -58,3 +62,13 @@ async def test_dials_through_it() -> None:
             await network.connect(inner, Multiaddr("/ip4/192.168.0.3/tcp/1"))
         with pytest.raises(ValueError, match="addresses of its own"):
             nat.node("192.168.0.2")
+
+
+async def test_a_dial_through_a_nat_to_a_port_where_nobody_listens_is_refused_and_leaves_nothing() -> None:
+    async with Network(link=Link(latency=0.02)) as network:
+        node = Nat(network, "11.0.0.1").node("192.168.0.2")
+        network.node("20.0.0.1")
+        async with Host(PrivateKey.generate(), transports=[node.transport()], security=[Noise()]) as host:
+            for _ in range(3):
+                with pytest.raises(DialError, match="nobody listens"):
+                    await host.connect("/ip4/20.0.0.1/tcp/4001")

@@ -17,7 +17,7 @@ from ipaddress import ip_network
 from ...connection import Connection, Direction, Service, Stream, StreamErrorCode
 from ...errors import Libp2pError, RemoteProtocolError
 from ...host import Host
-from ...host.events import AddrsChanged, ReachabilityChanged
+from ...host.events import AddrsChanged, Reachability, ReachabilityChanged
 from ...identity import PeerId
 from ...io import read_protobuf, time_limit, write_protobuf
 from ...multiaddr import Multiaddr, Reach, ip_of, is_relayed, reach_of
@@ -123,7 +123,8 @@ class AutoNat(Service):
             self._changed.clear()
             self._confidence.set_addrs(self._candidates())
             self._tell()
-            if addrs := self._confidence.due(_now()):
+            addrs = self._confidence.due(_now()) if self.config.forced is None else []
+            if addrs:
                 await self._ask(addrs)
                 self._tell()
             try:
@@ -176,6 +177,9 @@ class AutoNat(Service):
 
     def _tell(self) -> None:
         now = ReachabilityChanged(self._confidence.reachability, self._confidence.public)
+        if self.config.forced is not None:
+            addrs = self._candidates() if self.config.forced is Reachability.PUBLIC else ()
+            now = ReachabilityChanged(self.config.forced, tuple(addrs))
         if now != self._told:
             self._told = now
             self.host.events.emit(now)

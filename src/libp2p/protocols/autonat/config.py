@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...host.events import Reachability
+
 
 @dataclass(frozen=True, slots=True)
 class AutoNatConfig:
     """How a host finds out which of its addresses strangers reach."""
 
+    forced: Reachability | None = None
+    """What the host is, whatever others would say: public or private. Nobody is asked then. None: others are asked."""
     delay: float = 1.0
     """Seconds from a change of the host's addresses to the first question."""
     interval: float = 5.0

@@ -1,7 +1,10 @@
-"""Circuit relay v2: being a relay (`RelayServer`), and reaching others through one (`RelayClient`)."""
+"""Circuit relay v2: being a relay (`RelayServer`), reaching others through one (`RelayClient`), and finding
+relays for oneself (`AutoRelay`).
+"""
 
+from .auto import AutoRelay, PeerSource
 from .client import RelayClient
-from .config import CircuitConfig, RelayConfig
+from .config import AutoRelayConfig, CircuitConfig, RelayConfig
 from .core import RelayRefused
 from .events import CircuitClosed, CircuitOpened, ReservationLost, Reserved
 from .server import RelayGater, RelayServer
@@ -11,11 +14,14 @@ from .wire import HOP_ID, STOP_ID, Limit, Status
 __all__ = [
     "HOP_ID",
     "STOP_ID",
+    "AutoRelay",
+    "AutoRelayConfig",
     "CircuitClosed",
     "CircuitConfig",
     "CircuitOpened",
     "CircuitTransport",
     "Limit",
+    "PeerSource",
     "RelayClient",
     "RelayConfig",
     "RelayGater",

@@ -6,7 +6,8 @@
 
 Rules:
 - What listens here is kept for as long as the service runs: see `reservation.py`.
-- Who only dials through relays needs no reservation, and serves nothing.
+- Who only dials through relays needs no reservation.
+- Relayed connections are replaced by direct ones (`HolePuncher`), unless the host does that already, or is told not to.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from ...connection import Listener, Service
 from ...host import Host
 from ...identity import PeerId
 from ...multiaddr import Multiaddr, is_relayed
+from ..dcutr import PROTOCOL_ID as DCUTR_ID
+from ..dcutr import HolePunchConfig, HolePuncher
+from ..observed import ObservedAddrs
 from .config import CircuitConfig
 from .reservation import CIRCUIT
 from .transport import CircuitTransport, relay_of
@@ -30,36 +34,56 @@ _TAG = "relay"
 
 
 class RelayClient(Service):
-    """Dials and listens through relays. `wall_clock` gives the Unix time in seconds."""
+    """Dials and listens through relays, and replaces relayed connections by direct ones; not so with `hole_punching`
+    False. `wall_clock` gives the Unix time in seconds.
+    """
 
     def __init__(
-        self, host: Host, config: CircuitConfig | None = None, *, wall_clock: Callable[[], float] = time.time
+        self,
+        host: Host,
+        config: CircuitConfig | None = None,
+        *,
+        hole_punching: HolePunchConfig | bool = True,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(host)
+        self._punching: list[Service] = []
+        if hole_punching:
+            observed = ObservedAddrs(host, announce=False)
+            how = hole_punching if isinstance(hole_punching, HolePunchConfig) else None
+            self._punching = [observed, HolePuncher(host, observed, how)]
         self._swarm = host.swarm
         self._limits = host.limits
         self.transport = CircuitTransport(host, config, wall_clock=wall_clock)
-        self._listeners: list[Listener] = []
-        self._protected: set[PeerId] = set()
+        self._listeners: dict[PeerId, Listener] = {}
 
     async def start(self) -> None:
         """Dial `/p2p-circuit` from now on, and take what relays bring."""
         self._undo.append(self._swarm.add_transport(self.transport))
         self.serve([STOP_ID], self.transport.stopped)
+        if DCUTR_ID in self.host.protocols:
+            self._punching.clear()
+        for service in self._punching:
+            await service.__aenter__()
 
     async def stop(self) -> None:
         """Take no more connections through relays. Those that there are stay."""
-        while self._listeners:
-            await self._swarm.stop_listening(self._listeners.pop())
-        self._unprotect()
+        for relay in list(self._listeners):
+            await self.leave(relay)
+        for service in reversed(self._punching):
+            await service.close()
 
     def abort(self) -> set[asyncio.Task[Any]]:
         """See `Service`."""
-        for listener in self._listeners:
+        while self._listeners:
+            relay, listener = self._listeners.popitem()
+            self._limits.unprotect(relay, _TAG)
             listener.abort()
             self._swarm.addrs_changed(listener)
-        self._unprotect()
-        return super().abort()
+        ending = super().abort()
+        for service in reversed(self._punching):
+            ending |= service.abort()
+        return ending
 
     async def listen(self, relay: Multiaddr | str) -> Listener:
         """Take connections through `relay`, whose address has its peer id, with or without /p2p-circuit behind. Its
@@ -68,12 +92,14 @@ class RelayClient(Service):
         addr = Multiaddr(relay)
         addr = addr if is_relayed(addr) else addr / CIRCUIT
         listener = await self._swarm.listen(addr)
-        self._listeners.append(listener)
         if (found := relay_of(addr)) is not None:
-            self._protected.add(found[1])
+            self._listeners[found[1]] = listener
             self._limits.protect(found[1], _TAG)
         return listener
 
-    def _unprotect(self) -> None:
-        while self._protected:
-            self._limits.unprotect(self._protected.pop(), _TAG)
+    async def leave(self, relay: PeerId) -> None:
+        """Take no more connections through `relay`. Does nothing where none are taken."""
+        listener = self._listeners.pop(relay, None)
+        if listener is not None:
+            self._limits.unprotect(relay, _TAG)
+            await self._swarm.stop_listening(listener)

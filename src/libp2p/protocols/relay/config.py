@@ -59,3 +59,32 @@ class CircuitConfig:
     """Seconds after a reservation was lost, or refused, until the next attempt; doubled with each that fails."""
     max_pause: float = 10.0
     """Seconds between two attempts, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class AutoRelayConfig:
+    """How relays are found, and how many are kept."""
+
+    relays: int = 2
+    """Relays to listen at. Given ones count, and are all used."""
+    min_candidates: int = 4
+    """Peers that may be relays, from which a choice is made at once; with fewer it waits, and the source is asked."""
+    max_candidates: int = 20
+    """Such peers that are remembered, beside the given ones; more are not looked at."""
+    candidate_age: float = 1800.0
+    """Seconds after which one that was not seen again is forgotten."""
+    boot_delay: float = 15.0
+    """Seconds from the start until few candidates have to do."""
+    unknown_delay: float = 20.0
+    """Seconds after which a host that does not know whether it can be reached takes relays. Given ones it takes at
+    once."""
+    min_backoff: float = 60.0
+    """Seconds after a failure until that relay is asked again; doubled with each."""
+    max_backoff: float = 3600.0
+    """The most of that."""
+    patience: float = 60.0
+    """Seconds that a relay, which was lost, may take to come back until another one takes its place."""
+    source_interval: float = 30.0
+    """Seconds between two questions to the source of peers."""
+    source_timeout: float = 60.0
+    """Seconds for one of them."""

@@ -51,7 +51,9 @@ async def triangle(
     """Where it `listens`, the target has its reservation already."""
     async with Simulation(hosts, stack=stack, link=Link(latency=0.02)) as sim, AsyncExitStack() as stack_:
         server = await stack_.enter_async_context(RelayServer(sim.hosts[0], config))
-        clients = [await stack_.enter_async_context(RelayClient(host, client)) for host in sim.hosts[1:]]
+        clients = [
+            await stack_.enter_async_context(RelayClient(host, client, hole_punching=None)) for host in sim.hosts[1:]
+        ]
         some = Triangle(sim, server, clients)
         serve_echo(some.target)
         if listens:
