@@ -155,6 +155,20 @@ def test_listen_ends_in_order(number: signal.Signals) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no such signals")
+def test_listen_says_who_uses_what() -> None:
+    with process("listen") as (running, addrs):
+        assert libp2p("ping", addrs[0], "--count", "1").returncode == 0
+        running.send_signal(signal.SIGUSR1)
+        assert running.stdout
+        first = json.loads(running.stdout.readline())
+        assert (first["scope"], first["limit"], first["value"]) == ("host", "max_connections", 4096)
+        running.send_signal(signal.SIGTERM)
+        rest, _ = running.communicate(timeout=30)
+    assert {"host", "max_handlers"} <= {value for line in rest.splitlines() for value in json.loads(line).values()}
+    assert running.returncode == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no such signals")
 def test_interrupted(listening: str) -> None:
     command = [*COMMAND, "ping", listening, "--interval", "1000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:

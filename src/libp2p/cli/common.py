@@ -159,6 +159,23 @@ def until_stopped() -> asyncio.Event:
     return stopped
 
 
+def explain_when_asked(host: Host, output: Output) -> None:
+    """Print who uses what of the host's limits at each SIGUSR1, where the system has that."""
+    number = getattr(signal, "SIGUSR1", None)
+    if number is None:
+        return
+    loop = asyncio.get_running_loop()
+
+    def explain() -> None:
+        told = host.limits.explain()
+        for use in told.uses:
+            output.line(str(use), scope=use.scope, limit=use.limit, used=use.used, value=use.value)
+        for kind, count in told.refusals.items():
+            output.line(f"refused: {kind} {count}", refused=kind, count=count)
+
+    signal.signal(number, lambda *_: loop.call_soon_threadsafe(explain))
+
+
 def run(command: Coroutine[object, object, None]) -> None:
     """Run a command's coroutine; turn what it raises into a line on stderr and an exit code."""
     logging.getLogger("libp2p").addHandler(logging.NullHandler())

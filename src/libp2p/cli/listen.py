@@ -26,6 +26,7 @@ from .common import (
     Output,
     SecurityOption,
     default_addrs,
+    explain_when_asked,
     run,
     until_stopped,
 )
@@ -81,6 +82,7 @@ def listen(
     """Listen and serve ping, identify, perf and /echo/1.0.0 until interrupted.
 
     Prints one full multiaddr a line, then `ready`. SIGINT and SIGTERM end it in order, with exit code 0.
+    SIGUSR1 has it print who uses what of its limits.
     """
     node = None
     if dht is not None or provide:
@@ -119,6 +121,7 @@ async def _listen(
             serving = await stack.enter_async_context(Metrics(host, listen=metrics))
             url = f"http://{serving.address}/metrics"
             output.line(f"metrics at {url}", metrics=url)
+        explain_when_asked(host, output)
         output.line("ready", ready=True)
         if dht is not None:
             dht.spawn(_provide(dht, cids, output), name="providing")

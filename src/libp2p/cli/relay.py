@@ -10,7 +10,18 @@ import typer
 from ..host import Host
 from ..protocols.observed import ObservedAddrs
 from ..protocols.relay import RelayClient, RelayConfig, RelayServer
-from .common import HostOptions, Json, KeyFile, MuxerOption, Output, SecurityOption, default_addrs, run, until_stopped
+from .common import (
+    HostOptions,
+    Json,
+    KeyFile,
+    MuxerOption,
+    Output,
+    SecurityOption,
+    default_addrs,
+    explain_when_asked,
+    run,
+    until_stopped,
+)
 
 
 def relay(
@@ -29,6 +40,7 @@ def relay(
     """Relay connections for other peers until interrupted (/libp2p/circuit/relay/0.2.0).
 
     Prints one full multiaddr a line, then `ready`. SIGINT and SIGTERM end it in order, with exit code 0.
+    SIGUSR1 has it print who uses what of its limits.
     """
     config = RelayConfig(circuit_bytes=None, circuit_duration=None) if unlimited else RelayConfig()
     run(_relay(HostOptions(key, security, muxer), addrs, config, Output(as_json)))
@@ -39,6 +51,7 @@ async def _relay(options: HostOptions, addrs: list[str] | None, config: RelayCon
     async with options.host(addrs or default_addrs()) as host, RelayServer(host, config):
         for addr in host.addrs:
             output.line(str(addr), addr=str(addr))
+        explain_when_asked(host, output)
         output.line("ready", ready=True)
         await stopped.wait()
 

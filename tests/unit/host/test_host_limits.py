@@ -11,7 +11,7 @@ from libp2p.connection import DialOptions, StreamErrorCode
 from libp2p.host.identify import IdentifyConfig
 from libp2p.security.noise import Noise
 from libp2p.swarm import SwarmConfig
-from libp2p.testing.network import Link, Network
+from libp2p.testing.network import Link, Network, Node
 
 SILENT = IdentifyConfig(automatic=False)
 
@@ -226,3 +226,46 @@ async def test_a_full_host_takes_newcomers_and_still_dials() -> None:
         assert victim.connections_to(newcomer.id)
         await victim.connect(server.addrs[0])
         assert victim.limits.connections.established == 8
+
+
+async def test_identify_is_rated_for_each_peer_and_for_each_prefix() -> None:
+    limits = IdentifyConfig(
+        automatic=False,
+        exchanges_per_second=1,
+        exchange_burst=3,
+        exchanges_per_second_and_prefix=1,
+        exchange_burst_of_prefix=5,
+    )
+
+    async def ask(peer: Host, times: int) -> list[bool]:
+        connection = await peer.connect(victim.addrs[0])
+        answered = []
+        for _ in range(times):
+            try:
+                await peer.identify.identify(connection)
+            except StreamReset as error:
+                answered.append(error.code != StreamErrorCode.RATE_LIMITED)
+            else:
+                answered.append(True)
+        return answered
+
+    def peer_of(node: Node) -> Host:
+        return Host(transports=[node.transport()], security=[Noise()], config=HostConfig(identify=SILENT))
+
+    async with (
+        Network(link=Link(latency=0.001)) as network,
+        Host(
+            listen_addrs=["/ip4/10.0.0.1/tcp/1"],
+            transports=[network.node("10.0.0.1").transport()],
+            security=[Noise()],
+            config=HostConfig(identify=limits),
+        ) as victim,
+        peer_of(shared := network.node("10.0.0.2")) as one,
+        peer_of(shared) as another,
+        peer_of(network.node("10.0.0.3")) as elsewhere,
+    ):
+        assert await ask(one, 4) == [True, True, True, False]
+        assert await ask(another, 3) == [True, False, False], "the prefix has used up its share, refusals included"
+        assert await ask(elsewhere, 3) == [True, True, True]
+        await asyncio.sleep(10)
+        assert await ask(another, 2) == [True, True]

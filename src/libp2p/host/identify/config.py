@@ -21,6 +21,10 @@ class IdentifyConfig:
     """Times that one peer may ask who we are, or tell us who it is, each second in the long run; more are reset."""
     exchange_burst: int = 64
     """Those that it may at once."""
+    exchanges_per_second_and_prefix: int = 400
+    """The same, for all peers of one IPv4 address or IPv6 /56: keys cost nothing."""
+    exchange_burst_of_prefix: int = 4096
+    """Those that these may at once."""
     max_addrs: int = 128
     """Addresses that are taken of one peer; more are dropped."""
     max_protocols: int = 128

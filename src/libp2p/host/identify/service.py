@@ -26,7 +26,8 @@ from ...connection import Connection, Direction, Service, ServiceHost, Stream, S
 from ...errors import InvalidRecord, Libp2pError, LimitExceeded, LocalProtocolError, MessageTooLarge, copy_of
 from ...identity import PeerId
 from ...io import TokenBucket, time_limit
-from ...multiaddr import may_share, reach_of_remote
+from ...io.rates import Rates
+from ...multiaddr import ip_of, may_share, reach_of_remote
 from ...peerstore import CONNECTED_ADDR_TTL, RECENTLY_CONNECTED_ADDR_TTL, TEMP_ADDR_TTL
 from ...swarm.events import ConnectionOpened, PeerDisconnected
 from ..events import AddrsChanged, ProtocolsChanged
@@ -39,6 +40,10 @@ logger = logging.getLogger(__name__)
 
 ID = "/ipfs/id/1.0.0"
 PUSH_ID = "/ipfs/id/push/1.0.0"
+
+
+_PREFIX = 7
+"""Bytes of an IPv6 address that count: a /56."""
 
 
 class _Exchange:
@@ -61,6 +66,8 @@ class Identify(Service):
         self._own = OwnInfo(host, self._config, wall_clock, self._known)
         self._exchanges: dict[Connection, _Exchange] = {}
         self._rates: dict[PeerId, TokenBucket] = {}  # of connected peers that have asked or told
+        burst, rate = self._config.exchange_burst_of_prefix, self._config.exchanges_per_second_and_prefix
+        self._prefixes = Rates(burst, 1 / rate)
         self._changed = False
         self._pushing = False
 
@@ -272,9 +279,12 @@ class Identify(Service):
         if self._config.automatic:
             self._ask(event.connection, automatic=True)
 
-    def _in_time(self, peer: PeerId) -> bool:
-        """Whether `peer` has not asked or told too often of late."""
-        now = asyncio.get_running_loop().time()
+    def _in_time(self, connection: Connection) -> bool:
+        """Whether neither the peer, nor all of its prefix, has asked or told too often of late."""
+        now, peer = asyncio.get_running_loop().time(), connection.remote_peer
+        ip = ip_of(connection.remote_addr)
+        if ip is not None and not self._prefixes.take(ip.packed[:_PREFIX], now):
+            return False
         if (rate := self._rates.get(peer)) is None:
             rate = TokenBucket(self._config.exchanges_per_second, self._config.exchange_burst, now)
             if self.host.connections_to(peer):
@@ -287,6 +297,6 @@ class Identify(Service):
     def _check_rate(self, stream: Stream) -> None:
         """Reset a stream of a peer that has asked or told too often of late, and raise `LimitExceeded`."""
         peer = stream.connection.remote_peer
-        if not self._in_time(peer):
+        if not self._in_time(stream.connection):
             stream.reset(StreamErrorCode.RATE_LIMITED)
             raise LimitExceeded("exchanges_per_second", scope=str(peer), value=self._config.exchanges_per_second)

@@ -24,8 +24,8 @@ from ...errors import InvalidMultiaddr, Libp2pError, RemoteProtocolError
 from ...host import Host
 from ...identity import PeerId
 from ...io import read_protobuf, time_limit, write_protobuf
+from ...io.rates import Rates
 from ...multiaddr import Multiaddr, Reach, ip_of, is_relayed, reach_of
-from ..rates import Rates
 from .autonat_pb2 import DialBack, DialBackResponse, DialDataRequest, DialRequest, DialResponse, Message
 from .config import AutoNatServerConfig
 from .wire import BACK_ID, MAX_DATA, MAX_MESSAGE, REQUEST_ID, DialStatus, ResponseStatus, read

@@ -18,8 +18,8 @@ from ...connection import Connection, DialOptions, LocalPort, Service, ServiceHo
 from ...errors import DialError, InvalidMultiaddr, Libp2pError, RemoteProtocolError
 from ...host import Host
 from ...io import read_protobuf, time_limit, write_protobuf
+from ...io.rates import Rates
 from ...multiaddr import Multiaddr, ip_of, is_relayed
-from ..rates import Rates
 from .autonat_v1_pb2 import Message
 from .config import AutoNatV1Config
 

@@ -19,7 +19,7 @@ from typing import TypeAlias, TypeVar
 
 from ...errors import Libp2pError
 from ...identity import PeerId
-from ..rates import Rates
+from ...io.rates import Rates
 from .config import RelayConfig
 from .wire import Status, status_name
 

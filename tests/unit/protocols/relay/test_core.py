@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from libp2p.identity import PeerId
-from libp2p.protocols.rates import Rates
+from libp2p.io.rates import Rates
 from libp2p.protocols.relay import RelayConfig, RelayRefused
 from libp2p.protocols.relay.core import RelayBook
 
