@@ -16,7 +16,7 @@ export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
 # Where the tests run beside the Python that .venv has, but for those that need real sockets.
 OTHER_PYTHONS := 3.11 3.12 3.13
 
-.PHONY: help demo test test-all lint bench sim sim-dht sim-cost interop interop-all interop-dht interop-mdns interop-pubsub interop-relay hostile protos clean
+.PHONY: help demo test test-all lint bench sim sim-dht sim-cost interop interop-all interop-dht interop-mdns interop-pubsub interop-relay netns hostile protos clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -76,6 +76,9 @@ interop-all: interop interop-dht interop-pubsub interop-relay ## All of these, o
 
 interop-relay: $(VENV)/.dev ## Reach peers through relays, with go-libp2p in each part
 	@$(BIN)/python -m interop.relay
+
+netns: $(VENV)/.dev ## Punch holes through NATs of this machine's kernel (root, nftables); figures go to docs/nat-results.md
+	@$(BIN)/python -m tests.netns $(NETNS_ARGS)
 
 hostile: $(VENV)/.dev ## Attack a host, and say how honest peers fare (HOSTILE_ARGS=--tenth: a tenth of it)
 	@$(BIN)/python -m tests.hostile $(HOSTILE_ARGS)

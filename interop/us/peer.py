@@ -22,6 +22,7 @@ from checks import CHECKS, CheckFailed, Dialed
 from measure import measure_all
 from pubsub import serve_pubsub
 from redis import Redis
+from relay import play
 from serve import serve
 
 from libp2p.connection import Muxer, SecurityProtocol, Transport
@@ -145,10 +146,13 @@ async def run_checks(dialed: Dialed) -> bool:
 def main() -> int:
     logging.basicConfig(level=logging.DEBUG if os.environ.get("DEBUG") == "true" else logging.WARNING)
     try:
+        if sys.argv[1:2] == ["relay"]:
+            asyncio.run(play(sys.argv[2:]))
+            return 0
         if os.environ.get("IS_DIALER") == "true":
             return 0 if asyncio.run(dial()) else 1
         asyncio.run(listen())
-    except (Libp2pError, OSError, Unsupported, ExceptionGroup) as error:
+    except (Libp2pError, OSError, Unsupported, ValueError, ExceptionGroup) as error:
         traceback.print_exception(error)
         return 1
     return 0

@@ -6,6 +6,7 @@ mod node;
 mod pubsub;
 mod pubsubnode;
 mod redis;
+mod relay;
 mod serve;
 mod streams;
 mod transport;
@@ -23,7 +24,7 @@ use node::{Event, Node};
 
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-const PATIENCE: Duration = Duration::from_secs(60); // for the other side to come up, and for connecting
+pub const PATIENCE: Duration = Duration::from_secs(60); // for the other side to come up, and for connecting
 const CHECK_TIME: Duration = Duration::from_secs(30);
 
 pub fn env(name: &str) -> String {
@@ -40,6 +41,7 @@ async fn main() -> ExitCode {
     let ended = match arguments.split_first() {
         Some((part, rest)) if part == "kad" => kad::serve(rest).await,
         Some((part, [options])) if part == "pubsub" => pubsubnode::run(options).await,
+        Some((part, rest)) if part == "relay" => relay::play(rest).await,
         Some((part, _)) => Err(format!("what is {part:?}?").into()),
         None if env("IS_DIALER") == "true" => dial().await,
         None => listen().await,

@@ -21,7 +21,7 @@ from ..connection import Connection, Service
 from ..host import Host
 from ..host.addrs import AddrSource
 from ..host.identify import PeerIdentified
-from ..multiaddr import Multiaddr, Reach, ip_of, is_relayed, reach_of
+from ..multiaddr import Multiaddr, Reach, ip_of, is_relayed, may_share
 from ..swarm.events import ConnectionLost
 
 
@@ -33,6 +33,8 @@ class ObservedConfig:
     """Observers that an address needs to be announced. Small networks need fewer."""
     max_addrs_per_listener: int = 3
     """Addresses that are announced for one port of ours; those with the most observers."""
+    reach: Reach = Reach.PUBLIC
+    """How far an address must lead to count. Nearer than `PUBLIC` is for networks that are private as a whole."""
 
 
 class Observations:
@@ -73,7 +75,8 @@ class ObservedAddrs(Service):
         super().__init__(host)
         self._announce = announce
         self._own = host.own_addrs
-        self._observations = Observations(config or ObservedConfig())
+        self._config = config or ObservedConfig()
+        self._observations = Observations(self._config)
 
     async def start(self) -> None:
         """Follow what peers say."""
@@ -87,7 +90,7 @@ class ObservedAddrs(Service):
         return super().abort()
 
     def candidates(self) -> list[Multiaddr]:
-        """Public addresses that one peer at least has seen: good enough to be tried."""
+        """Addresses that one peer at least has seen: good enough to be tried."""
         return self._observations.addrs(min_observers=1)
 
     def _identified(self, event: PeerIdentified) -> None:
@@ -95,7 +98,7 @@ class ObservedAddrs(Service):
         if observed is None or is_relayed(observed) or is_relayed(event.connection.remote_addr):
             return
         listener = self._listener_of(event.connection)
-        if listener is None or reach_of(observed) is not Reach.PUBLIC or _kind(observed) != _kind(listener):
+        if listener is None or not may_share(observed, self._config.reach) or _kind(observed) != _kind(listener):
             return
         self._observations.add(event.connection, listener, observed, event.connection.remote_addr)
         self._changed()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...multiaddr import Reach
+
 
 @dataclass(frozen=True, slots=True)
 class HolePunchConfig:
@@ -13,7 +15,7 @@ class HolePunchConfig:
     """Exchanges of addresses, each followed by a simultaneous dial, until it is given up."""
     attempt_timeout: float = 10.0
     """Seconds that one exchange, and again the dials behind it, may take."""
-    reversal_timeout: float = 10.0
+    reversal_timeout: float = 4.0
     """Seconds that dialing the peer's public addresses, before any punch, may take."""
     patience: float = 5.0
     """Seconds that streams to a peer, which was reached through a relay, wait for it to begin."""
@@ -23,3 +25,6 @@ class HolePunchConfig:
     """Addresses of a peer that are dialed in one attempt, and of ours that are told."""
     max_inbound: int = 32
     """Attempts that other peers have begun, at a time; the stream of one more is reset."""
+    reach: Reach = Reach.PUBLIC
+    """How far away peers are: only addresses that lead so far are told and dialed. Nearer than `PUBLIC` is for networks
+    that are private as a whole."""

@@ -17,9 +17,9 @@ from ...multiaddr import Multiaddr, Reach, is_relayed, may_share
 from ...swarm import Swarm
 
 
-def candidates(addrs: Iterable[Multiaddr], limit: int) -> tuple[Multiaddr, ...]:
-    """Those that a peer on the Internet may be reached at directly, without its id; each once."""
-    direct = (addr.without_peer() for addr in addrs if not is_relayed(addr) and may_share(addr, Reach.PUBLIC))
+def candidates(addrs: Iterable[Multiaddr], limit: int, reach: Reach) -> tuple[Multiaddr, ...]:
+    """Those that a peer so far away may be reached at directly, without its id; each once."""
+    direct = (addr.without_peer() for addr in addrs if not is_relayed(addr) and may_share(addr, reach))
     return tuple(dict.fromkeys(direct))[:limit]
 
 

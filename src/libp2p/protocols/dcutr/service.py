@@ -7,12 +7,14 @@
              <- SYNC
     dials at once, as initiator                     dials half a round trip later, as responder
 
-    Three attempts at most. By TCP this is a simultaneous open; by QUIC B only sends datagrams that open its NAT.
+    Three attempts at most. By TCP this is a simultaneous open; by QUIC B only sends datagrams that open its NAT. In the
+    second attempt B dials as initiator too.
 
 Rules:
 - Both sides run this service. New streams use the direct connection as soon as it is there; the relayed one is closed
   by B after a grace, once it carries no stream.
-- Only public addresses are told and dialed: a peer behind a relay must not lead us to neighbours.
+- Only public addresses are told and dialed, unless `HolePunchConfig.reach` says otherwise: a peer behind a relay must
+  not lead us to neighbours.
 - Who waits for a direct connection (`new_stream` without `allow_limited`) gets it when it is there.
 - What was tried, and why it failed, is told by one event, `HolePunchEnded`.
 """
@@ -21,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from typing import TypeVar
 
 from ...connection import Connection, Direction, Role, Service, Stream, StreamErrorCode
@@ -38,6 +41,10 @@ from .wire import MAX_MESSAGE, PROTOCOL_ID, Connect, Message, Sync, decode, enco
 
 M = TypeVar("M", Connect, Sync)
 
+_PLAIN = 1
+"""The number of the attempt in which B's handshakes begin, too. Where B is behind a symmetric NAT, and A's NAT lets it
+in from any port, only B's dials lead anywhere; A takes them as any other. Elsewhere the other attempts do."""
+
 _HANDSHAKE = 5
 """Round trips through the relay that the peer's own dial may need after all of ours have failed."""
 
@@ -54,7 +61,8 @@ class HolePuncher(Service):
         self._swarm = host.swarm
         self._observed = observed
         self._upgrading: set[PeerId] = set()
-        self._inbound: set[PeerId] = set()
+        self._inbound: dict[PeerId, asyncio.Future[None]] = {}
+        """By peer whose attempt is under way: done where a further one has taken its place."""
 
     async def start(self) -> None:
         """Serve the protocol, and follow relayed connections as they come."""
@@ -63,7 +71,10 @@ class HolePuncher(Service):
 
     def own_addrs(self) -> tuple[Multiaddr, ...]:
         """Where a peer may try to reach us: what others see us at, and what we hold to be ours."""
-        return candidates((*self._observed.candidates(), *self.host.addrs), self.config.max_addrs)
+        return self._candidates((*self._observed.candidates(), *self.host.addrs))
+
+    def _candidates(self, addrs: Iterable[Multiaddr]) -> tuple[Multiaddr, ...]:
+        return candidates(addrs, self.config.max_addrs, self.config.reach)
 
     def _opened(self, event: ConnectionOpened) -> None:
         connection, peer = event.connection, event.connection.remote_peer
@@ -93,20 +104,21 @@ class HolePuncher(Service):
                 return
             if self._direct(peer) is not None:
                 return
-            if addrs := candidates(info.listen_addrs, self.config.max_addrs):
+            if addrs := self._candidates(info.listen_addrs):
                 timeout = self.config.reversal_timeout
                 direct = await self._dial(peer, How.REVERSAL, addrs, Role.INITIATOR, None, attempts, timeout)
             if PROTOCOL_ID in info.protocols:
-                for _ in range(self.config.max_attempts):
+                for number in range(self.config.max_attempts):
                     direct = direct or self._direct(peer)
                     if direct is not None or relayed.is_closed:
                         break
-                    direct = await self._attempt(relayed, attempts)
+                    role = Role.INITIATOR if number == _PLAIN else Role.RESPONDER
+                    direct = await self._attempt(relayed, role, attempts)
         self._ended(peer, Role.RESPONDER, attempts, direct)
         if direct is not None:
             await self._leave(relayed)
 
-    async def _attempt(self, relayed: Connection, attempts: list[Attempt]) -> Connection | None:
+    async def _attempt(self, relayed: Connection, role: Role, attempts: list[Attempt]) -> Connection | None:
         """One exchange, and the dials behind it."""
         peer, loop, timeout = relayed.remote_peer, asyncio.get_running_loop(), self.config.attempt_timeout
         started = loop.time()
@@ -115,17 +127,16 @@ class HolePuncher(Service):
                 time_limit("the exchange before a hole punch", timeout),
                 await self.host.new_stream(relayed, PROTOCOL_ID) as stream,
             ):
-                await stream.agreed()
                 sent_at = loop.time()
                 await stream.write_message(encode(Connect(self.own_addrs())))
-                addrs = candidates((await _read(stream, Connect)).addrs, self.config.max_addrs)
+                addrs = self._candidates((await _read(stream, Connect)).addrs)
                 rtt = loop.time() - sent_at
                 await stream.write_message(encode(Sync()))
             await asyncio.sleep(rtt / 2)
         except (Libp2pError, OSError) as error:
             attempts.append(Attempt(How.PUNCH, (), None, started, loop.time() - started, {}, error))
             return None
-        return await self._dial(peer, How.PUNCH, addrs, Role.RESPONDER, rtt, attempts, timeout)
+        return await self._dial(peer, How.PUNCH, addrs, role, rtt, attempts, timeout)
 
     async def _leave(self, relayed: Connection) -> None:
         """Close the relayed connection, which is needed no more, when nothing uses it."""
@@ -142,27 +153,41 @@ class HolePuncher(Service):
             await asyncio.sleep(self.config.patience)
 
     async def _serve(self, stream: Stream) -> None:
-        relayed, peer, timeout = stream.connection, stream.connection.remote_peer, self.config.attempt_timeout
+        relayed, peer = stream.connection, stream.connection.remote_peer
         if not _is_relayed(relayed) or relayed.direction is not Direction.OUTBOUND:
             raise RemoteProtocolError("a hole punch takes a relayed connection, which its other side has accepted")
-        if peer in self._inbound or len(self._inbound) >= self.config.max_inbound:
+        if peer not in self._inbound and len(self._inbound) >= self.config.max_inbound:
             stream.reset(StreamErrorCode.RESOURCE_LIMIT_EXCEEDED)
             return
-        self._inbound.add(peer)
+        superseded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if (former := self._inbound.get(peer)) is not None and not former.done():
+            former.set_result(None)
+        self._inbound[peer] = superseded
+        attempts: list[Attempt] = []
+        following = asyncio.ensure_future(self._follow(stream, attempts))
         try:
             with self._swarm.punching(peer):
-                loop = asyncio.get_running_loop()
-                async with time_limit("the exchange before a hole punch", timeout):
-                    addrs = candidates((await _read(stream, Connect)).addrs, self.config.max_addrs)
-                    sent_at = loop.time()
-                    await stream.write_message(encode(Connect(self.own_addrs())))
-                    await _read(stream, Sync)
-                    rtt = loop.time() - sent_at
-                attempts: list[Attempt] = []
-                direct = await self._dial(peer, How.PUNCH, addrs, Role.INITIATOR, rtt, attempts, timeout)
-            self._ended(peer, Role.INITIATOR, attempts, direct)
+                await asyncio.wait((following, superseded), return_when=asyncio.FIRST_COMPLETED)
+                if following.done():
+                    self._ended(peer, Role.INITIATOR, attempts, following.result())
+                else:
+                    logger.debug("%s has begun a further attempt; our dials for the one before it end", peer)
         finally:
-            self._inbound.discard(peer)
+            if self._inbound.get(peer) is superseded:
+                del self._inbound[peer]
+            following.cancel()
+            await asyncio.wait((following,))
+
+    async def _follow(self, stream: Stream, attempts: list[Attempt]) -> Connection | None:
+        """The exchange, and the dials behind it."""
+        peer, loop, timeout = stream.connection.remote_peer, asyncio.get_running_loop(), self.config.attempt_timeout
+        async with time_limit("the exchange before a hole punch", timeout):
+            addrs = self._candidates((await _read(stream, Connect)).addrs)
+            sent_at = loop.time()
+            await stream.write_message(encode(Connect(self.own_addrs())))
+            await _read(stream, Sync)
+            rtt = loop.time() - sent_at
+        return await self._dial(peer, How.PUNCH, addrs, Role.INITIATOR, rtt, attempts, timeout)
 
     # Both
 

@@ -17,11 +17,13 @@ from libp2p.protocols.dcutr.wire import Connect, Sync, decode, encode
 from libp2p.protocols.observed import ObservedAddrs
 from libp2p.protocols.relay import RelayClient, RelayServer
 from libp2p.security.noise import Noise
+from libp2p.swarm.events import ConnectionOpened
 from libp2p.testing.nat import Depends, Nat
 from libp2p.testing.network import Link, Network, Node
 from libp2p.transports.quic import Quic
 
 PORT_RESTRICTED = {"filtering": Depends.ADDRESS_AND_PORT}
+RESTRICTED = {"filtering": Depends.ADDRESS}
 FULL_CONE = {"filtering": Depends.NOTHING}
 SYMMETRIC = {"mapping": Depends.ADDRESS_AND_PORT, "filtering": Depends.ADDRESS_AND_PORT}
 
@@ -108,6 +110,34 @@ async def test_a_hole_is_punched(
         await relayed.wait_closed()  # behind a grace
         assert a.connections_to(b.id) == [one]
         assert [event.role for event in some.ended[a]] == [Role.INITIATOR] * len(event.attempts)
+
+
+@pytest.mark.parametrize("kind", ["tcp", "quic"])
+@pytest.mark.parametrize("ours", [FULL_CONE, RESTRICTED])
+async def test_a_symmetric_listener_dials_as_initiator_the_second_time(kind: str, ours: dict[str, Depends]) -> None:
+    async with peers(kind) as some:
+        near, far = Nat(some.network, "12.0.0.1", **ours), Nat(some.network, "13.0.0.1", **SYMMETRIC)
+        a, b, _ = await some.meet(near.node("192.168.1.2"), far.node("192.168.2.2"))
+        async with b.events.expect(HolePunchEnded) as ended, a.events.expect(ConnectionOpened) as opened:
+            event = await ended
+            connection = (await opened).connection
+        assert event.connection is not None
+        assert event.connection.role is Role.INITIATOR
+        assert len(event.attempts) == 2
+        assert direct(a, b) == [connection]
+        assert connection.role is Role.RESPONDER
+
+
+@pytest.mark.parametrize("kind", ["tcp", "quic"])
+async def test_a_further_attempt_takes_the_place_of_one_that_still_dials(kind: str) -> None:
+    async with peers(kind) as some:
+        # Our NAT tells strangers that nobody is there, theirs doesn't: their dials fail at once, ours take their time.
+        near = Nat(some.network, "12.0.0.1", refuses=True, **SYMMETRIC)
+        far = Nat(some.network, "13.0.0.1", **SYMMETRIC)
+        _, b, _ = await some.meet(near.node("192.168.1.2"), far.node("192.168.2.2"))
+        async with b.events.expect(HolePunchEnded) as ended:
+            event = await ended
+        assert [attempt.error for attempt in event.attempts] == [None] * 3
 
 
 @pytest.mark.parametrize("kind", ["tcp", "quic"])
