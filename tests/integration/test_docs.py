@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from dataclasses import MISSING, fields
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,8 @@ def shown(name: str, value: object) -> str:
     """The default of a setting as the table writes it."""
     if isinstance(value, float):
         return f"{value:g}" if name in FACTORS or name.endswith(("_weight", "_decay")) else f"{value:g} s"
+    if isinstance(value, Enum):
+        return f"{type(value).__name__}.{value.name}"
     if type(value) is int:
         if name == "mode":
             return oct(value)
