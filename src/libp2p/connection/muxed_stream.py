@@ -116,12 +116,16 @@ class MuxedStream(Stream):
 
     async def close_write(self) -> None:
         if self._write_error is None:
-            self._write_error = StreamClosed("the stream was closed for writing")
-            self._muxed.close_write(self)
-            self._end_write()
+            self._finish()
+
+    def _finish(self) -> None:
+        self._write_error = StreamClosed("the stream was closed for writing")
+        self._muxed.close_write(self)
+        self._end_write()
 
     async def close(self) -> None:
-        await self.close_write()
+        if self._write_error is None:
+            self._finish()
         if self._discarded is None:
             self._discarded = 0
             unread, ended = self._incoming.discard(), self._incoming.ended

@@ -170,7 +170,8 @@ class StreamedConnection(Connection, Generic[S]):
         try:
             stream = self._open()
         finally:
-            self._wake_opener()
+            if self._openers:
+                self._wake_opener()
         self.streams_opened += 1
         self._streams[stream] = None
         return stream
@@ -303,7 +304,8 @@ class StreamedConnection(Connection, Generic[S]):
         if not self._streams:
             self._streams = {}  # one that was used takes 160 bytes more
         self._over(stream)
-        self._wake_opener()
+        if self._openers:
+            self._wake_opener()
         return True
 
     def _over(self, stream: S) -> None:
@@ -317,14 +319,15 @@ class StreamedConnection(Connection, Generic[S]):
                 self._ended = WeakSet()
             self._ended.add(stream)
         if stream.direction is Direction.INBOUND:
-            if stream in self._unserved:
+            if self._unserved and stream in self._unserved:
                 self._unserved.remove(stream)
             else:
                 self._serving -= 1
         stream.told_over()
         if self._on_stream_closed is not None:
             self._on_stream_closed(stream)
-        self._serve_more()
+        if self._unserved:
+            self._serve_more()
 
     def _reclaim(self, account: MemoryAccount) -> bool:
         """Give up the fullest stream, because the limit of `account` is passed; whether any stream holds a byte."""

@@ -148,7 +148,7 @@ class Host(Serving):
         self.events.on(ListenAddrAdded, self._listening_changed)
         self.events.on(ListenAddrRemoved, self._listening_changed)
         self._traffic = TrafficTable()
-        self.events.on(StreamEnded, self._stream_ended)
+        self.events.on(StreamEnded, self._traffic.stream_ended)
         self.events.on(ConnectionLost, self._connection_lost)
         self._routers = Routers(self.peerstore, self.swarm.connect, self.config.routing_timeout)
         self._opening = Opening(self.id, self.swarm, self._routers, negotiation_timeout=self.config.negotiation_timeout)
@@ -434,9 +434,6 @@ class Host(Serving):
         return Requests(self, self.config.requests)
 
     # Inside
-
-    def _stream_ended(self, event: StreamEnded) -> None:
-        self._traffic.stream_ended(event.stream)
 
     def _listened(self) -> list[Multiaddr]:
         return [addr for addr in self.swarm.listen_addrs if not is_relayed(addr)]

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..connection import Connection, Stream
+from ..swarm.events import StreamEnded
 
 MAX_PROTOCOLS = 1000
 """Protocol ids that are told apart."""
@@ -30,9 +31,9 @@ class TrafficTable:
     def __init__(self) -> None:
         self._ended: dict[str, _Sum] = {}
 
-    def stream_ended(self, stream: Stream) -> None:
+    def stream_ended(self, event: StreamEnded) -> None:
         """Add the figures of a stream that is over."""
-        _add(self._ended, stream)
+        _add(self._ended, event.stream)
 
     def with_open(self, connections: Iterable[Connection]) -> Mapping[str, Traffic]:
         """The sums, with the streams that are open now."""

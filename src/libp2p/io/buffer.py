@@ -33,6 +33,9 @@ _REPORTED = 8 * 1024
 _SLACK = 4 * 1024
 """Bytes that an account may count for a stream although they were read: giving back less is not worth the call."""
 
+_UNCOUNTED = 256
+"""Bytes of a stream that no account counts: less than the stream itself takes, and many messages have no more."""
+
 
 class ReceiveBuffer(Chunks):
     """Bytes received and not yet read. One task may read at a time; another gets `BusyResource`."""
@@ -122,7 +125,7 @@ class ReceiveBuffer(Chunks):
             return
         if waiter is None and self.on_arrival is not None:
             self.on_arrival()
-        if self._size - self._credited > self._paid:
+        if self._size - self._credited > self._paid + _UNCOUNTED:
             self._pay()  # last: what has to be given up may be just this
 
     def feed_eof(self) -> None:
@@ -313,7 +316,7 @@ class ReceiveBuffer(Chunks):
             try:
                 await self._waiter
             except BaseException:
-                if self._size - self._credited > self._paid:
+                if self._size - self._credited > self._paid + _UNCOUNTED:
                     self._pay()
                 raise
             finally:
@@ -387,6 +390,6 @@ class ReceiveBuffer(Chunks):
         else:
             fresh, self._credited = n - self._credited, 0
             self._report(fresh)
-        if self._size - self._credited > self._paid:
+        if self._size - self._credited > self._paid + _UNCOUNTED:
             self._pay()
         return taken

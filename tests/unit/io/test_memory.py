@@ -183,3 +183,16 @@ def test_a_buffer_that_is_forgotten_gives_back_what_it_held() -> None:
     assert account.used == 1000, "a finalizer may run in any thread: nothing is counted there"
     account.child("connection", 1)
     assert account.used == 0
+
+
+def test_what_an_account_does_not_count_is_bounded() -> None:
+    account = MemoryAccount("connection", 1_000_000)
+    buffer = ReceiveBuffer(account=account)
+    buffer.feed(bytes(256))
+    assert account.used == 0, "counting it would cost more than holding it"
+    buffer.feed(b"x")
+    assert account.used == 257, "now all of it"
+    buffer.discard()
+    assert account.used <= 4096
+    buffer.feed_eof()
+    assert account.used == 0

@@ -55,7 +55,8 @@ class StreamLimits:
                 self._waiting.setdefault(connection, deque()).append(later)
                 return None
             raise self._refusal("max_handlers_per_connection", f"a connection of {peer}", per_connection)
-        if self.of_peer[peer] >= (limit := config.max_handlers_per_peer):
+        of_peer = self.of_peer.get(peer, 0)
+        if of_peer >= (limit := config.max_handlers_per_peer):
             raise self._refusal("max_handlers_per_peer", f"peer {peer}", limit)
         if self.total >= (limit := config.max_handlers):
             raise self._refusal("max_handlers", "host", limit)
@@ -64,15 +65,16 @@ class StreamLimits:
             self._of_connection[connection] = {grant: None}
         else:
             of_connection[grant] = None
-        self.of_peer[peer] += 1
+        self.of_peer[peer] = of_peer + 1
         self.total += 1
         return grant
 
     def agreed(self, protocol: str) -> None:
         """One more speaks `protocol`. Raises `LimitExceeded`."""
-        if self.of_protocol[protocol] >= (limit := self._config.max_handlers_per_protocol):
+        count = self.of_protocol.get(protocol, 0)
+        if count >= (limit := self._config.max_handlers_per_protocol):
             raise self._refusal("max_handlers_per_protocol", f"protocol {protocol}", limit)
-        self.of_protocol[protocol] += 1
+        self.of_protocol[protocol] = count + 1
 
     def give_back(self, grant: StreamGrant, connection: Connection, protocol: str | None) -> None:
         """A grant is released: who waits for its place has it."""
@@ -123,6 +125,6 @@ class StreamGrant:
 
 
 def _take(counts: dict[K, int], key: K) -> None:
-    counts[key] -= 1
-    if not counts[key]:
-        del counts[key]
+    count = counts.pop(key)
+    if count > 1:
+        counts[key] = count - 1
