@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import trio
+from libp2p.peer.id import ID as PeerID  # noqa: N811
 from libp2p.peer.peerinfo import info_from_p2p_addr
 from libp2p.pubsub import pubsub as theirs
 from libp2p.pubsub.floodsub import PROTOCOL_ID as FLOODSUB
@@ -48,6 +49,12 @@ def sha256_of_data(message: rpc_pb2.Message) -> bytes:
     return hashlib.sha256(message.data).digest()
 
 
+async def slowly(delay: float, _: PeerID, __: rpc_pb2.Message) -> bool:
+    """A validator."""
+    await trio.sleep(delay)
+    return True
+
+
 class ScriptedNode:
     """Acts on commands."""
 
@@ -62,6 +69,8 @@ class ScriptedNode:
         if command["Do"] == "connect":
             await self.pubsub.host.connect(info_from_p2p_addr(Multiaddr(command["Addr"])))
         elif command["Do"] == "subscribe":
+            if delay := self.options.get("Delay"):
+                self.pubsub.set_topic_validator(topic, partial(slowly, delay / 1000), is_async_validator=True)
             self.nursery.start_soon(self.listen_to, topic, await self.pubsub.subscribe(topic))
         elif command["Do"] == "wait":
             while self.reached(topic) < command["Peers"]:  # noqa: ASYNC110 - nothing tells of a change

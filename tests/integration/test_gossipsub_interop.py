@@ -159,10 +159,9 @@ async def test_processes(tmp_path: Path) -> None:
         )
         for n in range(3)
     ]
-    said = [
-        [json.loads(line) for line in out.splitlines()]
-        for out, _ in await asyncio.gather(*(process.communicate() for process in processes))
-    ]
+    outputs = [out for out, _ in await asyncio.gather(*(process.communicate() for process in processes))]
+    assert all(b'"msg":"PeerID"' in out for out in outputs)  # as the framework's checks look for it
+    said = [[json.loads(line) for line in out.splitlines()] for out in outputs]
     assert [process.returncode for process in processes] == [0, 0, 0]
     for n, lines in enumerate(said):
         assert (lines[0]["msg"], lines[0]["node_id"], lines[0]["id"]) == ("PeerID", n, str(key_of(n).peer_id))
