@@ -42,11 +42,14 @@ async def serve() -> None:
         lags: list[float] = []
         watching = asyncio.create_task(_watch(lags))
         print(json.dumps({"addr": str(host.addrs[0])}), flush=True)
+        began = time.process_time()
         await asyncio.to_thread(sys.stdin.read)
+        cpu = time.process_time() - began
         watching.cancel()
         answered = dht._node.server.answered[MessageType.FIND_NODE]
     cuts = statistics.quantiles(lags, n=1000)
-    print(json.dumps({"answered": answered, "p50": cuts[499], "p99": cuts[989], "max": max(lags)}), flush=True)
+    result = {"cpu": cpu / max(1, answered), "p50": cuts[499], "p99": cuts[989], "max": max(lags)}
+    print(json.dumps(result), flush=True)
 
 
 async def _watch(lags: list[float]) -> None:
@@ -113,6 +116,7 @@ def main() -> int:
     print(
         f"loop lag   p50 {lag['p50'] * 1000:6.1f} ms   p99 {lag['p99'] * 1000:6.1f} ms   max {lag['max'] * 1000:.1f} ms"
     )
+    print(f"the server takes {lag['cpu'] * 1000:.2f} ms of CPU for a request, connecting included")
     met = lag["p99"] < MAX_LAG
     print(f"p99 of the lag under {MAX_LAG * 1000:g} ms: {'yes' if met else 'NO'}")
     return 0 if met else 1
