@@ -1063,3 +1063,19 @@ async def test_a_handshake_begins_when_it_is_its_turn() -> None:
         assert at.endpoint._handshakes._queued == 0, "nobody listens any more"
         assert not reports.steps[2]()
         await cancel(late)
+
+
+async def test_timers_that_ring_together_are_served_in_turns() -> None:
+    async with scene() as at:
+        rung: list[int] = []
+        for n in range(30):
+            at.endpoint.in_turn(lambda n=n: rung.append(n))  # type: ignore[misc]
+        counts = [len(rung)]
+        while len(rung) < 30:
+            await asyncio.sleep(0)
+            counts.append(len(rung))
+        assert rung == list(range(30))
+        assert all(after - before <= 8 for before, after in zip([0, *counts], counts, strict=False))
+        await asyncio.sleep(0.1)
+        at.endpoint.in_turn(lambda: rung.append(99))
+        assert rung[-1] == 99, "at once, where there are few"

@@ -70,6 +70,9 @@ class SharedSocket(Protocol):
     def unroute(self, cid: bytes) -> None:
         """The peer uses `cid` no more."""
 
+    def in_turn(self, call: Callable[[], None]) -> None:
+        """Call now or soon: so many in one turn of the loop."""
+
     def established(self, driver: Driver) -> None:
         """Both sides of `driver` have accepted each other."""
 
@@ -311,6 +314,11 @@ class Driver:
 
     def _ring(self) -> None:
         self._timer = None
+        self._endpoint.in_turn(self._rung)
+
+    def _rung(self) -> None:
+        if self._gone.done():
+            return
         try:
             self._expire(max(self._loop.time(), self._rings_at))
         except Exception as error:

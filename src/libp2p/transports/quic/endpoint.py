@@ -40,6 +40,7 @@ from .driver import Driver
 from .engine import Engine, Terms
 from .farewells import Farewells
 from .handshakes import Handshakes, PendingHandshake, QueuedHandshake
+from .rings import Rings
 from .service import Service
 from .stateless_reset import StatelessResets, is_reset
 
@@ -87,6 +88,7 @@ class Endpoint:
         self._foreign: dict[Foreign, TakeDatagram] = {}
         self._admission = Admission(settings)
         self._blocked: set[Driver] | None = None  # who waits for the socket to take data again
+        self._rings = Rings(self._loop)
         self.is_closed = False
         socket.attach(self)
 
@@ -247,6 +249,10 @@ class Endpoint:
         """The peer uses `cid` no more."""
         if (driver := self._routes.pop(cid, None)) is not None:
             driver.cids.discard(cid)
+
+    def in_turn(self, call: Callable[[], None]) -> None:
+        """Call now or soon: so many in one turn of the loop."""
+        self._rings.call(call)
 
     def established(self, driver: Driver) -> None:
         """Both sides of `driver` have accepted each other."""

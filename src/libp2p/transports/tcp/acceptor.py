@@ -25,8 +25,8 @@ from ...io.descriptors import max_descriptors
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE = 64
-"""Connections accepted in one turn of the loop."""
+_AT_ONCE = 16
+"""Connections accepted in one turn of the loop: each takes some tenths of a millisecond."""
 
 _AT_ONCE_OF_FEW = 8
 _MANY = 1024
