@@ -61,7 +61,7 @@ ABSENT = {
 """Why an implementation, or its peer program, has not got something."""
 
 LACKS = {
-    ("", "py", "", "pubsub"): "its peer program has no gossipsub yet",
+    ("", "py", "", "pubsub"): "not in its program of the matrix; interop.pubsub asks it",
     ("", "rust", "quic-v1", "reset"): "rust-libp2p has no way to reset a QUIC stream: dropped, it just ends",
     ("listener", "js", "quic-v1", "refusals"): "it resets behind a refusal, without a code, and that may come first",
     ("listener", "py", "ws", "identify"): "it says no observed address",

@@ -74,7 +74,7 @@ UNKNOWN = {
 
 
 @pytest.mark.parametrize("name", list(GO["rpcs"]))
-@pytest.mark.parametrize(("who", "theirs"), [("rust", RUST), ("js", JS)])
+@pytest.mark.parametrize(("who", "theirs"), [("rust", RUST), ("js", JS["rpcs"])])
 def test_what_rust_and_js_read_of_ours_and_wrote(who: str, theirs: dict[str, str | None], name: str) -> None:
     """They have read what we write, by their own code; what they then wrote by it means the same to us."""
     meant = UNKNOWN[who].get(name, MEANT[name])
@@ -106,6 +106,24 @@ def test_what_go_signed(key_type: KeyType) -> None:
         message._replace(signature=b""),
     ):
         assert check_signature(forged) is Fault.INVALID_SIGNATURE
+
+
+@pytest.mark.parametrize("key_type", [KeyType.ED25519, KeyType.SECP256K1, KeyType.RSA])  # it has no ECDSA peers
+def test_what_js_signed_and_how_it_judged(key_type: KeyType) -> None:
+    """Of what go signed, as we would: it is valid, not when it is forged, and not where messages are anonymous."""
+    assert JS["valid"][key_type.name] == [True, False, False]
+    [message] = decode_rpc(bytes.fromhex(JS["signed"][key_type.name]), max_entries=1).messages
+    assert check_fields(message, SignaturePolicy.STRICT_SIGN) is None
+    assert check_signature(message) is None
+    assert check_signature(message._replace(data=b"date")) is Fault.INVALID_SIGNATURE
+    assert check_fields(message, SignaturePolicy.STRICT_NO_SIGN) is not None
+
+
+def test_what_js_did_not_sign() -> None:
+    [message] = decode_rpc(bytes.fromhex(JS["unsigned"]), max_entries=1).messages
+    assert message == WireMessage("topi", b"data")
+    assert check_fields(message, SignaturePolicy.STRICT_NO_SIGN) is None
+    assert check_fields(message, SignaturePolicy.STRICT_SIGN) is not None
 
 
 def test_a_hashed_peer_id_needs_the_key() -> None:
