@@ -366,8 +366,7 @@ class MuxedConnection(StreamedConnection[FramedStream]):
             if self._backlog > _MAX_BACKLOG:
                 self.abort(f"the peer asks for answers but reads none: {self._backlog} bytes wait for it")
                 return
-        for buffer in buffers:
-            self._sent += len(buffer)
+        self._sent += sum(map(len, buffers))
         self._channel.send(buffers)
 
     def _set_timer(self) -> None:

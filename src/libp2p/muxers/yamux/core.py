@@ -350,7 +350,7 @@ class YamuxSession:
             return 0
         total = min(len(data), stream.send_window)
         stream.send_window -= total
-        position = self._extend_frame(stream, data[:total])
+        position = self._extend_frame(stream, data[:total]) if self._open_frame is not None else 0
         while position < total:
             stop = min(position + self.max_payload, total)
             flags = self._flags_of(stream)
@@ -363,8 +363,7 @@ class YamuxSession:
 
     def _extend_frame(self, stream: _Stream, data: memoryview) -> int:
         """Add `data` to the frame queued last, if it is one of the stream's and has room; return how much was added."""
-        if self._open_frame is None:
-            return 0
+        assert self._open_frame is not None
         place, flags, owner, length = self._open_frame
         if owner is not stream or length + len(data) > self.max_payload:
             return 0

@@ -71,6 +71,15 @@ class NoiseChannel(SecureChannel):
         self._over = False
 
     def send(self, buffers: Sequence[Buffer]) -> None:
+        total = sum(map(len, buffers))
+        messages = self._sealed(buffers) if total > MAX_PLAINTEXT else [self._seal(buffers)] if total else []
+        if self._sent > MAX_MESSAGES:
+            self.abort(_out_of_nonces())
+        elif messages:
+            self._raw.send(messages)
+
+    def _sealed(self, buffers: Sequence[Buffer]) -> list[Buffer]:
+        """As few messages as hold these bytes."""
         messages: list[Buffer] = []
         group: list[Buffer] = []  # what goes into the next message
         room = MAX_PLAINTEXT
@@ -89,12 +98,9 @@ class NoiseChannel(SecureChannel):
             room -= len(view)
         if room < MAX_PLAINTEXT:
             messages.append(self._seal(group))
-        if self._sent > MAX_MESSAGES:
-            self.abort(_out_of_nonces())
-        elif messages:
-            self._raw.send(messages)
+        return messages
 
-    def _seal(self, group: list[Buffer]) -> bytes:
+    def _seal(self, group: Sequence[Buffer]) -> Buffer:
         """One message of what `group` holds, with its length before it."""
         plaintext = group[0] if len(group) == 1 else b"".join(group)
         number = self._sent
