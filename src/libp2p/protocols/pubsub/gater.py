@@ -132,7 +132,7 @@ class PeerGater:
 
     def source(self, peer: PeerId) -> Source | None:
         """The record that counts for `peer`, not to be changed; None for a peer that is not here."""
-        return self._sources.get(self._of_peer.get(peer, peer))
+        return self._sources.get(self._of_peer.get(peer, peer)) if self.enabled else None
 
     # What happens
 

@@ -70,16 +70,17 @@ class Intake:
             self._tracer.rejected(peer, wire.topic, "our own" if wire.sender == self._own else "blocked author")
             return
         mid, data = self._identify(wire, settings)
-        if mid in self._router.seen:
+        router = self._router
+        if mid in router.seen:
             self._duplicate(mid, wire.topic, peer, now)
             return
         if (fault := check_signature(wire)) is not None:
             self._invalid(wire, peer, fault)
             return
-        self._router.seen.add(mid, now)
-        self._router.scores.validating(mid, now)
-        self._router.gater.validating()
-        self._router.gossip.arrived(mid, wire.topic, len(wire.data or b""), peer)
+        router.seen.add(mid, now)
+        router.scores.validating(mid, now)
+        router.gater.validating()
+        router.gossip.arrived(mid, wire.topic, len(wire.data or b""), peer)
         if data is None:
             self._judged(Message.of(wire, mid, peer, b""), Verdict.REJECT)
             return

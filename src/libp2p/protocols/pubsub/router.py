@@ -111,11 +111,15 @@ class Router:
 
     def accepts(self, peer: PeerId) -> bool:
         """Whether anything that the peer says is listened to."""
-        return self.state.is_direct(peer) or self.state.score(peer) >= self.config.thresholds.graylist
+        return (
+            not self.scores.enabled
+            or self.state.is_direct(peer)
+            or self.scores.score(peer) >= self.config.thresholds.graylist
+        )
 
     def accepts_messages(self, peer: PeerId, now: float) -> bool:
         """Whether messages of the peer are looked at: not all of them, while validators can't keep up."""
-        return self.state.is_direct(peer) or self.gater.accepts(peer, now)
+        return not self.gater.enabled or self.state.is_direct(peer) or self.gater.accepts(peer, now)
 
     # What peers say
 
