@@ -51,7 +51,7 @@ fuzz: $(VENV)/.fuzz ## Fuzz parsers and handshakes, guided by coverage, for MINU
 bench: $(VENV)/.bench ## Measure, beside other implementations, in one table
 	@$(BIN)/python -m bench
 
-sim: $(VENV)/.dev ## Simulate pubsub on whole networks; an hour; figures and plots go to docs/pubsub-results.md
+sim: $(VENV)/.dev ## Simulate pubsub on whole networks; more than an hour; figures and plots go to docs/pubsub-results.md
 	@$(BIN)/python -m sim --write
 
 sim-dht: $(VENV)/.dev ## Simulate DHTs of up to 1,000 servers; figures and plots go to docs/dht-results.md (SIM_ARGS=large: 5,000)

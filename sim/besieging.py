@@ -7,6 +7,7 @@ from .dht.outcome import Outcome
 
 HEADER = [
     "attack",
+    "honest",
     "sybils",
     "delivered",
     "p99",
@@ -23,11 +24,12 @@ _TWO_MINUTES = 120.0
 async def under(attack: Attack, honest: int, sybils: int) -> Outcome:
     """One attack."""
     found = await besiege(Siege(attack, honest, sybils, targets=20 if sybils <= honest else 10))
-    outcome = Outcome(f"attack {attack.value} {sybils}", attack.value, header=HEADER)
+    outcome = Outcome(f"attack {attack.value} {honest} {sybils}", attack.value, header=HEADER)
     again, victims = found.honest_again, found.victims[99]
     outcome.rows.append(
         [
             attack.value,
+            str(honest),
             str(sybils),
             f"{found.arrived / found.expected:.4%}",
             f"{found.delays[99] * 1000:.0f} ms",
@@ -37,7 +39,7 @@ async def under(attack: Attack, honest: int, sybils: int) -> Outcome:
             "not within 2 minutes" if again is None else f"{again:.0f} s",
         ]
     )
-    outcome.timelines[f"{sybils} sybils"] = [round(100 * share, 2) for share in found.shares]
+    outcome.timelines[f"{honest} honest, {sybils} sybils"] = [round(100 * share, 2) for share in found.shares]
     outcome.want("all arrive", f"{found.arrived} of {found.expected}", found.arrived == found.expected)
     outcome.want("victims' p99 at most 2 s", f"{victims:.3f} s", victims <= _TWO_HEARTBEATS)
     outcome.want("mesh honest within 120 s", str(again), again is not None and again <= _TWO_MINUTES)

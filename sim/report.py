@@ -27,7 +27,7 @@ Meshes of 8, at least 6 and fewer than 12; 20 connections a node, 25 ms one way.
 _ATTACKS = """
 ## Attacks
 
-100 honest peers, 10 messages a second. Wanted: all messages arrive, the victims' p99 is at most two heartbeats (2 s),
+10 messages a second, by honest peers. Wanted: all messages arrive, the victims' p99 is at most two heartbeats (2 s),
 and within two minutes the meshes of those who are attacked are honest again: fewer than a twentieth of their links lead
 to sybils. Who does what, and how honest peers score: `sim/attacks.py`, `sim/sybils.py`.
 

@@ -31,6 +31,12 @@ async def baseline(nodes: int) -> Outcome:
     return quick(Outcome("1 baseline", f"{nodes} nodes, 12 messages of 2 KiB a second for 60 s"), figures)
 
 
+async def sample(nodes: int) -> Outcome:
+    """Three seconds of the baseline, for who has no hour."""
+    figures = await spread(Scenario("sample", nodes, _DEGREE, rate=12, seconds=3, size=2048))
+    return quick(Outcome("0 sample", f"{nodes} nodes, 12 messages of 2 KiB a second for 3 s"), figures)
+
+
 async def burst(nodes: int) -> Outcome:
     """Ten times as many messages."""
     figures = await spread(Scenario("burst", nodes, _DEGREE, rate=120, seconds=10, size=2048))
@@ -45,7 +51,7 @@ async def control(nodes: int) -> Outcome:
     return outcome
 
 
-async def idontwant(nodes: int) -> Outcome:
+async def large(nodes: int) -> Outcome:
     """What IDONTWANT saves when messages are large."""
     scenario = Scenario("500 KB", nodes, _DEGREE, rate=1, seconds=10, size=500_000)
     with_it = await spread(scenario)

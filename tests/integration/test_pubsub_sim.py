@@ -45,7 +45,7 @@ async def test_the_report_has_a_plot_for_each_attack(tmp_path: Path) -> None:
     outcome = await under(Attack.ONE_IP, 8, 6)
     file = tmp_path / "results.md"
     report.write([outcome], file)
-    assert "| one IP | 6 |" in file.read_text()
+    assert "| one IP | 8 | 6 |" in file.read_text()
     assert file.with_name("pubsub-attack-one-IP.svg").read_text().startswith("<svg ")
 
 
