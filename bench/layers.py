@@ -4,11 +4,11 @@
     python -m bench.layers --only stream --transport tcp --count 3000
     python -m bench.layers --functions 20         and the functions that take most
 
-Both hosts are in this process, over the loopback interface, so that one profile has all of it. Each is run three
-times: plain, for its time; with the event loop's callbacks counted; and under cProfile, whose times by layer are then
-scaled to the plain time (a profiler makes calls dearer than what they do, so a layer of many small calls shows a
-little too large). A built-in function counts for the layer that calls it. The floor is one byte there and back
-between two bare protocols of asyncio in the same process.
+Both hosts are in this process, over the loopback interface, so that one profile has all of it. Each is run four
+times: plain, for its time; with the event loop's callbacks counted; with the interpreter's instructions counted; and
+under cProfile, whose times by layer are then scaled to the plain time (a profiler makes calls dearer than what they
+do, so a layer of many small calls shows a little too large). A built-in function counts for the layer that calls it.
+The floor is one byte there and back between two bare protocols of asyncio in the same process.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ import statistics
 import sys
 import time
 from asyncio import events
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePath
+from types import FrameType
+from typing import Any
 
 from libp2p.connection import Connection, Stream
 from libp2p.host import Host
@@ -62,6 +64,8 @@ class Finding:
 
     seconds: float
     callbacks: float
+    instructions: float
+    """Of Python's interpreter: the one figure that is the same on each machine, however busy it is."""
     layers: dict[str, Layer]
 
 
@@ -163,7 +167,30 @@ async def _measured(work: Work, count: int, *, between: Work | None) -> Finding:
     await many(count, profile)
     with counted_callbacks() as callbacks:
         await many(count)
-    return Finding(plain, len(callbacks) / count, _by_layer(profile, count, plain))
+    few = max(1, count // 20)  # it takes its time
+    with counted_instructions() as instructions:
+        await many(few)
+    return Finding(plain, len(callbacks) / count, instructions["all"] / few, _by_layer(profile, count, plain))
+
+
+@contextmanager
+def counted_instructions() -> Iterator[Counter[str]]:
+    """Every instruction that Python's interpreter runs in a function called within the block is counted as "all"."""
+    ran: Counter[str] = Counter()
+
+    def trace(frame: FrameType, event: str, _: object) -> Callable[..., Any]:
+        if event == "call":
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        elif event == "opcode":
+            ran["all"] += 1
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield ran
+    finally:
+        sys.settrace(before)
 
 
 @contextmanager
@@ -220,7 +247,8 @@ def layer_of(file: str) -> str:
 
 def show(what: str, transport: str, found: Finding, functions: int) -> None:
     """Print one table."""
-    print(f"\n{what}, {transport}: {found.seconds * 1e6:.0f} us, {found.callbacks:.1f} callbacks of the loop\n")
+    counts = f"{found.callbacks:.1f} callbacks of the loop, {found.instructions:.0f} instructions"
+    print(f"\n{what}, {transport}: {found.seconds * 1e6:.0f} us, {counts}\n")
     print("| layer | us | calls |\n| --- | ---: | ---: |")
     for name, layer in sorted(found.layers.items(), key=lambda item: -item[1].seconds):
         if layer.seconds * 1e6 >= 0.05:
