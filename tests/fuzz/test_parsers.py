@@ -10,6 +10,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from ipaddress import IPv4Address
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -36,6 +37,8 @@ from libp2p.muxers.yamux.wire import HEADER
 from libp2p.peerstore import MemoryPeerStore
 from libp2p.protocols.dcutr import wire as dcutr
 from libp2p.protocols.kad import wire as kad
+from libp2p.protocols.portmap import upnp
+from libp2p.protocols.portmap import wire as portmap
 from libp2p.protocols.relay import wire as relay
 from libp2p.protocols.relay.voucher import Voucher
 from libp2p.protocols.rendezvous import wire as rendezvous
@@ -160,6 +163,18 @@ HOPS = (
     relay.Answer(100, relay.Reservation(1 << 40, tuple(ADDRS), b"voucher"), relay.Limit(120, 1 << 17)),
     relay.Answer(204),
 )
+PMP_REQUEST = portmap.pmp_map("tcp", 4001, 4001, 3600)
+PCP_REQUEST = portmap.pcp_map(IPv4Address("192.168.1.2"), bytes(12), "udp", 4001, 4001, 120)
+UPNP_FOUND = b"HTTP/1.1 200 OK\r\nST: x\r\nLOCATION: http://192.168.1.1:5000/root.xml\r\n\r\n"
+UPNP_HTTP = [
+    b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+]
+UPNP_DESCRIPTION = (
+    b"<root><URLBase>http://192.168.1.1:5000/</URLBase><device><service>"
+    b"<serviceType>urn:schemas-upnp-org:service:WANIPConnection:1</serviceType>"
+    b"<controlURL>/ctl</controlURL></service></device></root>"
+)
 STOPS = (relay.Connect(PEER, relay.Limit(120, 1 << 17)), relay.Answer(100))
 PUNCHES = (dcutr.Connect(tuple(ADDRS)), dcutr.Sync())
 MEETING = [
@@ -229,6 +244,28 @@ PARSERS: dict[str, tuple[Parser, list[bytes], tuple[type[Exception], ...]]] = {
             bytes.fromhex("a2615f8320f5f6616482fb3ff8000000000000d82a4300aabb"),
         ],
         (InvalidRecord,),
+    ),
+    "nat-pmp": (
+        lambda data: portmap.decode_pmp(data, PMP_REQUEST),
+        [bytes.fromhex("00820000000000070fa1138800000e10"), bytes.fromhex("0082000200000007")],
+        (RemoteProtocolError,),
+    ),
+    "pcp": (
+        lambda data: portmap.decode_pcp(data, PCP_REQUEST),
+        [bytes.fromhex("028100000000007800000009") + bytes(12) + PCP_REQUEST[24:]],
+        (RemoteProtocolError,),
+    ),
+    "upnp found": (lambda data: upnp.decode_found(data, "192.168.1.1"), [UPNP_FOUND], (RemoteProtocolError,)),
+    "upnp http": (upnp.decode_http, UPNP_HTTP, (RemoteProtocolError,)),
+    "upnp description": (
+        lambda data: upnp.decode_description(data, "http://192.168.1.1:5000/root.xml"),
+        [UPNP_DESCRIPTION],
+        (RemoteProtocolError,),
+    ),
+    "upnp call": (
+        lambda data: upnp.decode_call(200, data),
+        [upnp.call("service", "Action", errorCode=718, errorDescription="taken")],
+        (RemoteProtocolError,),
     ),
     "relay hop": (relay.decode_hop, [relay.encode_hop(message) for message in HOPS], (RemoteProtocolError,)),
     "relay stop": (relay.decode_stop, [relay.encode_stop(message) for message in STOPS], (RemoteProtocolError,)),

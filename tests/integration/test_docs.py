@@ -41,6 +41,7 @@ from libp2p.protocols.kad import (
 )
 from libp2p.protocols.observed import ObservedConfig
 from libp2p.protocols.perf import PerfConfig
+from libp2p.protocols.portmap import PortMapConfig
 from libp2p.protocols.pubsub import GossipSubConfig, PeerGaterParams
 from libp2p.protocols.relay import AutoRelayConfig, CircuitConfig, RelayConfig
 from libp2p.protocols.rendezvous import RendezvousConfig
@@ -81,6 +82,7 @@ CONFIGS: list[type[Any]] = [
     CircuitConfig,
     AutoRelayConfig,
     ObservedConfig,
+    PortMapConfig,
     HolePunchConfig,
     AutoNatConfig,
     AutoNatServerConfig,

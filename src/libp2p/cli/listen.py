@@ -16,6 +16,7 @@ from ..errors import RoutingError
 from ..metrics import Metrics
 from ..protocols.kad import AMINO, KadConfig, KadDht, Mode
 from ..protocols.perf import Perf
+from ..protocols.portmap import PortMapped, PortMapping
 from ..routing import PeerDiscovered
 from .common import (
     DataDirOption,
@@ -73,6 +74,9 @@ def listen(
         list[str] | None,
         typer.Option("--relay", metavar="ADDR", help="Be reachable through this relay, too; again for more."),
     ] = None,
+    map_ports: Annotated[
+        bool, typer.Option("--map/--no-map", help="Ask the gateway to lead ports here (UPnP, NAT-PMP, PCP).")
+    ] = True,
     metrics: Annotated[
         str | None,
         typer.Option("--metrics", metavar="HOST:PORT", help="Serve metrics for Prometheus there, over HTTP."),
@@ -90,7 +94,19 @@ def listen(
         bare = mode is Mode.SERVER and not bootstrap  # the first one of a network
         node = kad_config(bootstrap, mode, protocol=protocol, namespace=namespace, alone=bare)
     options = HostOptions(key, security, muxer, data_dir)
-    run(_listen(options, addrs or default_addrs(), Output(as_json), node, provide or [], mdns, relay or [], metrics))
+    run(
+        _listen(
+            options,
+            addrs or default_addrs(),
+            Output(as_json),
+            node,
+            provide or [],
+            mdns,
+            relay or [],
+            map_ports,
+            metrics,
+        )
+    )
 
 
 async def _listen(
@@ -101,6 +117,7 @@ async def _listen(
     provide: list[str],
     mdns: bool,
     relays: list[str],
+    map_ports: bool,
     metrics: str | None,
 ) -> None:
     cids = [Cid.parse(cid) for cid in provide]
@@ -115,6 +132,9 @@ async def _listen(
         dht = None if node is None else await stack.enter_async_context(KadDht(host, node))
         if relays:
             await listen_at(host, relays, stack)
+        if map_ports:
+            host.events.on(PortMapped, lambda event: _mapped(event, output))
+            await stack.enter_async_context(PortMapping(host))
         for addr in host.addrs:
             output.line(str(addr), addr=str(addr))
         if metrics is not None:
@@ -126,6 +146,13 @@ async def _listen(
         if dht is not None:
             dht.spawn(_provide(dht, cids, output), name="providing")
         await stopped.wait()
+
+
+def _mapped(event: PortMapped, output: Output) -> None:
+    """Say what the gateway leads here; what others dial is among the addresses then."""
+    outside = f"{event.external_ip}:{event.external_port}"
+    text = f"mapped {outside} to {event.transport} port {event.port}, by {event.kind}"
+    output.line(text, mapped=outside, transport=event.transport, port=event.port, kind=event.kind)
 
 
 def _found(event: PeerDiscovered, output: Output) -> None:
