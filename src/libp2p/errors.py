@@ -181,7 +181,7 @@ class StageTimeout(Libp2pError, TimeoutError):
         self.seconds = seconds
 
 
-class ConnectionClosed(Libp2pError):
+class ConnectionClosed(Libp2pError, ConnectionError):
     """The connection is closed. `code` is the muxer's or transport's close code, None where none was given."""
 
     def __init__(self, reason: str, *, by: By, code: int | None = None) -> None:
@@ -226,7 +226,7 @@ class LimitedConnection(Libp2pError):
         self.peer = peer
 
 
-class DialError(Libp2pError):
+class DialError(Libp2pError, OSError):
     """No connection to the peer could be made. `attempts` maps each address that was tried to its error."""
 
     def __init__(self, peer: PeerId | None, attempts: Mapping[Multiaddr, Exception], *, reason: str = "") -> None:
@@ -237,7 +237,7 @@ class DialError(Libp2pError):
         self.attempts = dict(attempts)
 
 
-class ListenError(Libp2pError):
+class ListenError(Libp2pError, OSError):
     """The address cannot be listened on; the cause is chained."""
 
     def __init__(self, address: Multiaddr, reason: str) -> None:

@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
+from .callbacks import plain
 from .errors import BusyResource, InvalidInput, LocalProtocolError
 
 logger = logging.getLogger(__name__)
@@ -67,9 +68,10 @@ class EventBus:
 
     def on(self, event_type: type[E], callback: Callable[[E], object]) -> Callable[[], None]:
         """Call `callback` with every event of `event_type`, within `emit`. Returns the function that ends this
-        (idempotent; no call comes after it). On a closed bus nothing is ever called.
+        (idempotent; no call comes after it). On a closed bus nothing is ever called. Raises `TypeError` for an
+        `async def`: who has to wait reads a subscription, or starts a task.
         """
-        return self._add(event_type, callback)
+        return self._add(event_type, plain(callback, "a subscriber"))
 
     def subscribe(self, *event_types: type[E], capacity: int = 256) -> Subscription[E]:
         """The events of these types from now on, read by a task: `with bus.subscribe(X) as events: async for ...`.

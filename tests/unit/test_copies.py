@@ -52,3 +52,11 @@ def test_values(value: Any) -> None:
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         assert pickle.loads(pickle.dumps(value, protocol)) == value
     assert copy.copy(value) == copy.deepcopy(value) == value
+
+
+def test_errors_are_of_the_kinds_that_programs_catch() -> None:
+    peer = PrivateKey.generate().peer_id
+    assert isinstance(errors.ConnectionClosed("x", by="local"), ConnectionError)
+    assert isinstance(errors.DialError(peer, {}), OSError)
+    assert isinstance(errors.ListenError(Multiaddr("/ip4/127.0.0.1/tcp/1"), "x"), OSError)
+    assert str(errors.ListenError(Multiaddr("/ip4/127.0.0.1/tcp/1"), "x")) == "cannot listen on /ip4/127.0.0.1/tcp/1: x"

@@ -61,7 +61,9 @@ class DialOptions:
     remember: bool = True
     """Whether the outcome counts later: addresses go to the peer store, failures rest for a while."""
     heed_backoff: bool = True
-    """Whether addresses that failed a moment ago are left alone."""
+    """Whether addresses that failed a moment ago are left alone: the longer, the more often they have failed."""
+    is_urgent: bool = False
+    """Whether they are left alone no longer than after a first failure, some seconds: the program asks for the peer."""
 
 
 class Holder(Protocol):

@@ -10,10 +10,10 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections import deque
 
+from ..callbacks import is_async, plain
 from ..connection import Handler, Match, Stream, StreamErrorCode, WhenFull
 from ..errors import InvalidInput, Libp2pError, LocalProtocolError
 from ..identity import PeerId
@@ -40,10 +40,7 @@ class Served:
         max_streams_per_peer: int | None = None,
         when_full: WhenFull = "refuse",
     ) -> None:
-        function = inspect.unwrap(handler)
-        if not inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(
-            getattr(function, "__call__", None)  # noqa: B004 - an object that is called like a function
-        ):
+        if not is_async(handler):
             raise TypeError(f"a handler is an `async def` function of one stream, which {handler!r} is not")
         if when_full not in {"wait", "refuse"}:
             raise ValueError(f'when_full is "wait" or "refuse", not {when_full!r}')
@@ -167,6 +164,8 @@ class HandlerTable:
         """
         if not protocols and match is None:
             raise ValueError("a handler needs a protocol id or a match function")
+        if match is not None:
+            plain(match, "a match function")
         check_ids(protocols)
         if taken := [protocol for protocol in protocols if protocol in self._exact]:
             raise ValueError(f"another handler serves {', '.join(taken)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from .. import multistream
 from ..connection import Connection, DialOptions, Stream, StreamErrorCode, Target
@@ -35,6 +36,8 @@ class Opening:
 
     async def dial(self, peer: PeerId | None, addrs: Sequence[Multiaddr], options: DialOptions) -> Connection:
         """A connection to `peer`, or whoever is at `addrs`; routers are asked where only the peer is known."""
+        if not is_unrouted():  # a lookup of our own, which asks many, is in no hurry for one
+            options = replace(options, is_urgent=True)
         try:
             return await self._swarm.connect(peer, addrs, options)
         except DialError as error:

@@ -1,10 +1,14 @@
-"""Private keys in files: the libp2p `PrivateKey` message (peer-ids spec, "Keys") or PEM, told apart by their content.
+"""Private keys in files: the libp2p `PrivateKey` message (peer-ids spec, "Keys"), the same in base64 (which kubo's
+settings have), or PEM, told apart by their content. Written are the message and PKCS #8 only.
 
 How such files are read and written safely: `secret_files.py`.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import codecs
 import os
 from typing import Literal
 
@@ -22,20 +26,29 @@ _PEM_START = b"-----BEGIN "
 
 
 def load_private_key(path: str | os.PathLike[str], *, allow_shared: bool = False) -> PrivateKey:
-    """Read a private key, as a libp2p message or PEM.
+    """Read a private key: a libp2p message, bare or in base64, or PEM, OpenSSH's too.
 
     Raises `InvalidKey` where the content is no private key, and where the file is no regular one; unless
     `allow_shared`, also where others could read or exchange it; `OSError` where it cannot be read.
     """
     content = read_secret(path, max_size=MAX_FILE_SIZE, allow_shared=allow_shared)
     try:
-        if content.lstrip().startswith(_PEM_START):
+        if _PEM_START in content:
             from .pem import decode_pem  # noqa: PLC0415 - loads every key type
 
             return decode_pem(content)
-        return PrivateKey.from_protobuf(content)
+        return PrivateKey.from_protobuf(_without_base64(content))
     except InvalidKey as error:
         raise InvalidKey(f"key file {os.fspath(path)}: {error}") from error
+
+
+def _without_base64(content: bytes) -> bytes:
+    """What base64 stands for, where it is that: a message begins with 0x08, which base64 has not."""
+    text = content.removeprefix(codecs.BOM_UTF8).strip().strip(b'"')
+    try:
+        return base64.b64decode(text, validate=True) if text else content
+    except binascii.Error:
+        return content
 
 
 def save_private_key(

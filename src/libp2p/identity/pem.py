@@ -1,6 +1,10 @@
-"""Private keys as PEM, PKCS #8, unencrypted: what OpenSSL and most other programs read and write."""
+"""Private keys as PEM, unencrypted. Written is PKCS #8, what OpenSSL and most other programs read and write; read are
+PKCS #1, SEC 1 and OpenSSH's form too, whatever stands around the key: comments, certificates, bag attributes.
+"""
 
 from __future__ import annotations
+
+import re
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -10,12 +14,15 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     load_pem_private_key,
+    load_ssh_private_key,
 )
 
 from ..ground_errors import InvalidKey
 from .algorithm import algorithm_for
 from .private_key import PrivateKey
 from .wire import KeyType
+
+_BLOCK = re.compile(rb"-----BEGIN (?P<kind>[A-Z ]*)PRIVATE KEY-----.*?-----END (?P=kind)PRIVATE KEY-----", re.DOTALL)
 
 
 def encode_pem(key: PrivateKey) -> bytes:
@@ -25,9 +32,13 @@ def encode_pem(key: PrivateKey) -> bytes:
 
 
 def decode_pem(data: bytes) -> PrivateKey:
-    """Decode PEM: PKCS #8, PKCS #1 or SEC 1, unencrypted. Raises `InvalidKey`."""
+    """Decode the first private key in `data`. Raises `InvalidKey`."""
+    found = _BLOCK.search(data.replace(b"\r\n", b"\n"))
+    if found is None:
+        raise InvalidKey("the PEM holds no private key")
+    load = load_ssh_private_key if found["kind"] == b"OPENSSH " else load_pem_private_key
     try:
-        handle = load_pem_private_key(data, password=None)
+        handle = load(found[0] + b"\n", password=None)
     except TypeError as error:
         raise InvalidKey("the PEM key is encrypted, which is not supported") from error
     except Exception as error:  # see `algorithm.py`

@@ -23,7 +23,7 @@ class Backoff:
     def failed(self, key: Hashable, now: float) -> None:
         """A dial failed."""
         failures = self._resting.pop(key, (0, 0.0))[0] + 1
-        self._resting[key] = failures, now + min(MAXIMUM, BASE + STEP * failures**2)
+        self._resting[key] = failures, now + _pause(failures)
         if len(self._resting) > self._capacity:
             self._resting.popitem(last=False)
 
@@ -31,7 +31,13 @@ class Backoff:
         """A dial worked: forget the failures."""
         self._resting.pop(key, None)
 
-    def rests_until(self, key: Hashable, now: float) -> float | None:
-        """When the key may be dialed again; None if it may be now."""
-        _, until = self._resting.get(key, (0, now))
+    def rests_until(self, key: Hashable, now: float, *, first: bool = False) -> float | None:
+        """When the key may be dialed again; None if it may be now. With `first` a failure counts as the first one."""
+        failures, until = self._resting.get(key, (0, now))
+        if first and failures:
+            until += _pause(1) - _pause(failures)
         return until if until > now else None
+
+
+def _pause(failures: int) -> float:
+    return min(MAXIMUM, BASE + STEP * failures**2)

@@ -181,7 +181,8 @@ class Dialer:
             if self._transport_for(addr) is None:
                 return Libp2pError("no transport of this host dials it")
             heeds = options.heed_backoff and not origin.is_given
-            if heeds and (until := self._backoff.rests_until((peer, addr), now)) is not None:
+            until = self._backoff.rests_until((peer, addr), now, first=options.is_urgent) if heeds else None
+            if until is not None:
                 return Libp2pError(f"failed before, rests for another {until - now:.1f} s")
             return self._forbidden(peer, addr)
 

@@ -1,3 +1,4 @@
+import base64
 import errno
 import os
 import signal
@@ -7,6 +8,7 @@ import sys
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa, x25519
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -209,3 +211,48 @@ def test_who_is_killed_while_writing_leaves_nothing_behind(tmp_path):
     killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "key")], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert list(tmp_path.iterdir()) == []
+
+
+def key_pem(form: PrivateFormat = PrivateFormat.PKCS8) -> tuple[PrivateKey, bytes]:
+    handle = Ed25519PrivateKey.generate()
+    return PrivateKey.from_handle(KeyType.ED25519, handle), handle.private_bytes(Encoding.PEM, form, NoEncryption())
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda pem: b"\xef\xbb\xbf" + pem,  # a byte order mark
+        lambda pem: pem.replace(b"\n", b"\r\n"),
+        lambda pem: b"Bag Attributes\n    localKeyID: 01 02\nKey Attributes: <No Attributes>\n" + pem,  # openssl pkcs12
+        lambda pem: b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n" + pem,
+        lambda pem: pem.rstrip() + b"\n\n# the node in the cellar\n",
+    ],
+    ids=["bom", "crlf", "attributes", "certificate", "comment"],
+)
+@pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.OpenSSH], ids=["pkcs8", "openssh"])
+def test_odd_pem_files_are_read(tmp_path, form, write):
+    key, pem = key_pem(form)
+    path = tmp_path / "key"
+    path.touch(0o600)
+    path.write_bytes(write(pem))
+    assert load_private_key(path) == key
+
+
+@pytest.mark.parametrize("write", [lambda text: text, lambda text: text + b"\n", lambda text: b'"' + text + b'"\r\n'])
+@pytest.mark.parametrize("key_type", KeyType)
+def test_the_base64_of_kubos_settings_is_read(tmp_path, key_type, write):
+    key = PrivateKey.generate(key_type)
+    path = tmp_path / "key"
+    path.touch(0o600)
+    path.write_bytes(write(base64.b64encode(key.to_protobuf())))
+    assert load_private_key(path) == key
+
+
+def test_read_only_secrets_of_a_group_are_read_where_that_is_allowed(tmp_path):
+    key = PrivateKey.generate()
+    path = tmp_path / "key"
+    save_private_key(key, path)
+    path.chmod(0o440)
+    with pytest.raises(InvalidKey, match="allow_shared"):
+        load_private_key(path)
+    assert load_private_key(path, allow_shared=True) == key

@@ -87,3 +87,13 @@ def test_the_oldest_failures_are_forgotten_above_the_capacity() -> None:
     for key in "abcad":  # the second "a" makes it younger than "b"
         backoff.failed(key, 0.0)
     assert [key for key in "abcd" if backoff.rests_until(key, 0.0) is not None] == ["a", "c", "d"]
+
+
+def test_who_is_asked_for_rests_as_after_a_first_failure_only():
+    backoff = Backoff()
+    for now in range(20):
+        backoff.failed("a", 1000.0 * now)
+    assert backoff.rests_until("a", 19_000.0) == 19_300.0
+    assert backoff.rests_until("a", 19_000.0, first=True) == 19_006.0
+    assert backoff.rests_until("a", 19_006.0, first=True) is None
+    assert backoff.rests_until("b", 0.0, first=True) is None

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from libp2p.errors import DialError
+from libp2p.host import Host
 from libp2p.transports.quic import udp
 from libp2p.transports.quic.datagrams import DatagramSocket, Received, SocketAddress
 from libp2p.transports.quic.udp import READ_CALLS, EndpointSocket, SystemSocket, open_udp
@@ -46,6 +48,7 @@ class Receiver:
         self.writable_calls = 0
         self.fault: Exception | None = None
         self.deaths: list[Exception] = []
+        self.refusals: list[tuple[SocketAddress, OSError]] = []
         self.dead = asyncio.Event()
         self._reported = asyncio.Event()
 
@@ -54,6 +57,9 @@ class Receiver:
         self._reported.set()
         if self.fault is not None:
             raise self.fault
+
+    def refused(self, addr: SocketAddress, error: OSError) -> None:
+        self.refusals.append((addr, error))
 
     def lost(self, error: Exception) -> None:
         self.deaths.append(error)
@@ -478,3 +484,13 @@ async def test_so_is_asyncio_s(monkeypatch: pytest.MonkeyPatch) -> None:
     other.close()
     await asyncio.sleep(0.01)
     assert len(receiver.deaths) == 1
+
+
+async def test_a_dial_that_the_system_refuses_fails_at_once() -> None:
+    async with Host() as host:
+        started = asyncio.get_running_loop().time()
+        with pytest.raises(DialError) as caught:
+            await host.connect("/ip4/255.255.255.255/udp/4001/quic-v1")  # broadcasting takes an option of the socket
+        assert asyncio.get_running_loop().time() - started < 5
+    (error,) = caught.value.attempts.values()
+    assert isinstance(error, OSError)

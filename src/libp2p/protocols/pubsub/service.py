@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from random import Random
 from typing import Literal
 
+from ...callbacks import plain
 from ...connection import Stream, StreamErrorCode
 from ...connection.service import Service, ServiceHost
 from ...errors import InvalidInput, LocalProtocolError
@@ -87,7 +88,7 @@ class PubSub(Service):
         self.config = config
         self.router = Router(host.id, config, dice or Random(), record_of=host.peerstore.peer_record)  # noqa: S311
         self._tracer = Counts(tracer)
-        self._inspect = inspect
+        self._inspect = None if inspect is None else plain(inspect, "`inspect`")
         self._links = Links(host, config, self, lambda work, name: self.spawn(work, name=name))
         self._sender = Sender(self._links, self.router, self._tracer, max_size=config.max_message_size)
         self._validation = Validation(

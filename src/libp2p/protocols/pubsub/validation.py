@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeAlias, cast
 
+from ...callbacks import is_async
 from .message import Message
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class Validation:
     def add(self, topic: str, validator: Validator) -> Callable[[], None]:
         """Let `validator` judge a topic's messages from now on; the function that ends this."""
         entry = self._topics.setdefault(topic, _Topic())
-        validators = entry.slow if _is_async(validator) else entry.quick
+        validators = entry.slow if is_async(validator) else entry.quick
         validators.append(validator)
 
         def remove() -> None:
@@ -139,12 +140,6 @@ class Validation:
             if verdict is not Verdict.ACCEPT:
                 break
         return verdict
-
-
-def _is_async(validator: Validator) -> bool:
-    return inspect.iscoroutinefunction(validator) or inspect.iscoroutinefunction(
-        getattr(validator, "__call__", None)  # noqa: B004 - an object may have an `async def __call__`
-    )
 
 
 def _ask(validator: Validator, message: Message) -> Verdict:

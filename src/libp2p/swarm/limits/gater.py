@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
+from ...callbacks import at_once, plain
 from ...connection import Connection, Direction
 from ...errors import Gated, Libp2pError
 from ...identity import PeerId
@@ -50,7 +51,7 @@ class RuleGater(Gater):
     """
 
     def __init__(self, allow: Callable[[PeerId | None, Multiaddr], bool] | None = None) -> None:
-        self.allow = allow
+        self.allow = None if allow is None else plain(allow, "`allow`")
         self._peers: set[PeerId] = set()
         self._networks: set[IPv4Network | IPv6Network] = set()
 
@@ -98,7 +99,7 @@ class RuleGater(Gater):
         ip = ip_of(addr)
         if ip is not None and (network := next((one for one in self._networks if ip in one), None)) is not None:
             raise Gated(f"{addr}: the network {network} is blocked")
-        if self.allow is not None and not self.allow(peer, addr):
+        if self.allow is not None and not at_once(self.allow(peer, addr), "`allow`"):
             raise Gated(f"{addr}: not allowed")
 
     def _check_peers(self, peers: tuple[PeerId, ...] | list[PeerId]) -> None:
@@ -107,10 +108,10 @@ class RuleGater(Gater):
                 raise Gated(f"the peer {peer} is blocked")
 
 
-def ask(checkpoint: Callable[[], None]) -> None:
+def ask(checkpoint: Callable[[], object]) -> None:
     """Pass a checkpoint. Raises a `Libp2pError` in any case where it raises."""
     try:
-        checkpoint()
+        at_once(checkpoint(), "a gater's check")
     except Libp2pError:
         raise
     except Exception as error:

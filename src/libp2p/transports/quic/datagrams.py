@@ -42,6 +42,11 @@ class DatagramReceiver(Protocol):
     def writable(self) -> None:
         """After `send` returned False: what waited has been sent."""
 
+    def refused(self, addr: SocketAddress, error: OSError) -> None:
+        """The system sends nothing to `addr`, such as to where no route leads, or what a rule forbids. Called some time
+        behind the `send` that it was about, where the system tells at all.
+        """
+
     def lost(self, error: Exception) -> None:
         """The socket has broken: nothing is sent or received any more, and it wants closing."""
 

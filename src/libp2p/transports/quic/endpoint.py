@@ -140,7 +140,7 @@ class Endpoint:
         self, target: SocketAddress, peer: PeerId | None, start: Callable[[Driver], Application]
     ) -> Application:
         """Connect to `target`; return what `start` has made of it. Raises `StageTimeout`, `HandshakeError`
-        (`PeerIdMismatch`) and `ConnectionClosed`.
+        (`PeerIdMismatch`), `ConnectionClosed`, and `OSError` where the system sends nothing there.
         """
         engine = Engine(
             self._credentials.for_dialer,
@@ -208,6 +208,12 @@ class Endpoint:
         waiting, self._blocked = self._blocked, None
         for driver in waiting or ():
             driver.process()
+
+    def refused(self, addr: SocketAddress, error: OSError) -> None:
+        """See `DatagramReceiver`. Dials to there have failed; connections go on, for routes may come back."""
+        for driver in list(self._by_addr.get(addr, ())):
+            if driver.direction is Direction.OUTBOUND and not driver.established.done():
+                driver.abort("the system does not send there", error)
 
     def lost(self, error: Exception) -> None:
         """See `DatagramReceiver`."""

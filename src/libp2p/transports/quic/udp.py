@@ -53,6 +53,9 @@ READ_CALLS: Final = 32
 READ_BYTES: Final = 128 * 1024
 """Bytes after which a turn's reading ends: some ms of work for who gets them."""
 
+_PASSING = {errno.EMSGSIZE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNREFUSED}
+"""What says nothing of the address: a datagram too large for the path, a full queue, an answer to an earlier one."""
+
 _BROKEN: Final = frozenset((errno.EBADF, errno.ENOTSOCK, errno.ENOTCONN, errno.ENODEV, errno.ESHUTDOWN))
 """Errors of reading behind which nothing will be read any more: some systems take the sockets of sleeping programs."""
 
@@ -201,6 +204,8 @@ class SystemSocket(DatagramSocket):
     def _note_lost(self, count: int, addr: SocketAddress, error: OSError) -> None:
         self._lost += count
         logger.debug("%s: %d datagram(s) to %s lost: %s", self.addr, count, addr, error)
+        if error.errno not in _PASSING and self._receiver is not None:
+            self._loop.call_soon(self._receiver.refused, addr, error)
 
     # Receiving
 
