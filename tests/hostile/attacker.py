@@ -132,8 +132,9 @@ async def strangers(addr: str, amount: int) -> None:
 
     async def come() -> None:
         for _ in left:
-            connection = await patient(addr)
-            held.append(connection)
+            with contextlib.suppress(Exception):  # it is full
+                connection = await connect(addr)
+                held.append(connection)
 
     await asyncio.gather(*(come() for _ in range(8)))
     await until_eof()

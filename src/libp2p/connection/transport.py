@@ -121,9 +121,9 @@ class Listener(ABC):
 class Accept(Protocol):
     """What a listener reports to."""
 
-    def might_admit(self, remote_addr: Multiaddr) -> bool:
-        """Whether who connects from there has a chance to be admitted: asked where it saves much to know so early. Who
-        has none is counted, and not reported.
+    def might_admit(self, local_addr: Multiaddr, remote_addr: Multiaddr) -> bool:
+        """Whether who connects from there has a chance to be admitted: asked where it saves much to know so early. It
+        is known by that where not.
         """
 
     def admit(self, local_addr: Multiaddr, remote_addr: Multiaddr) -> Scope:

@@ -244,9 +244,14 @@ class Swarm:
 
     # Accept: what listeners report
 
-    def might_admit(self, remote_addr: Multiaddr) -> bool:
+    def might_admit(self, local_addr: Multiaddr, remote_addr: Multiaddr) -> bool:
         """Whether it makes sense to look at a connection from there."""
-        return not self._closed and self.limits.connections.might_admit(remote_addr)
+        try:
+            self.limits.connections.check_chance(remote_addr)
+        except LimitExceeded as error:
+            self.connection_failed(local_addr, remote_addr, error)
+            return False
+        return not self._closed
 
     def admit(self, local_addr: Multiaddr, remote_addr: Multiaddr) -> Scope:
         """Whether somebody may begin a handshake."""

@@ -87,7 +87,7 @@ class AcceptAll:
     def __init__(self) -> None:
         self.scopes: list[CountedScope] = []
 
-    def might_admit(self, remote_addr: Multiaddr) -> bool:  # noqa: ARG002
+    def might_admit(self, local_addr: Multiaddr, remote_addr: Multiaddr) -> bool:  # noqa: ARG002
         """See `Accept`."""
         return True
 

@@ -108,8 +108,8 @@ class ConnectionLimits:
         self.descriptors += grant.takes_descriptor
         return grant
 
-    def might_admit(self, remote_addr: Multiaddr) -> bool:
-        """Whether who comes from there has a chance: a cheap question, for floods."""
+    def check_chance(self, remote_addr: Multiaddr) -> None:
+        """Whether who comes from there may be admitted: a cheap question, for floods. Raises `LimitExceeded`."""
         now = self._clock()
         source = self.sources.of(remote_addr, now)
         try:
@@ -118,8 +118,7 @@ class ConnectionLimits:
                 raise self._no_descriptors()
         except LimitExceeded as error:
             self._refusals.refused(error, now, used=source.pending)
-            return False
-        return True
+            raise
 
     def establish(self, peer: PeerId, remote_addr: Multiaddr) -> Grant:
         """We have dialed `peer`. Raises the same."""

@@ -182,7 +182,8 @@ class _Port:
             raise
 
     def _screen(self, addr: Any) -> bool:
-        return self._might_admit(from_socket_address(addr[0], addr[1], scope_id=addr[3] if len(addr) == 4 else 0))
+        remote = from_socket_address(addr[0], addr[1], scope_id=addr[3] if len(addr) == 4 else 0)
+        return self._might_admit(self.addr, remote)
 
     def _died(self, error: OSError) -> None:
         for lease in list(self.leases):
