@@ -74,8 +74,8 @@ interop-pubsub: $(VENV)/.dev ## Be in one pubsub network with other implementati
 
 interop-all: interop interop-dht interop-pubsub interop-relay ## All of these, over all transports
 
-interop-relay: $(VENV)/.dev ## Reach peers through relays, with go-libp2p in each part
-	@$(BIN)/python -m interop.relay
+interop-relay: $(VENV)/.dev ## Reach peers through relays, with others in each part
+	@$(BIN)/python -m interop.relay $(RELAY_ARGS)
 
 netns: $(VENV)/.dev ## Punch holes through NATs of this machine's kernel (root, nftables); figures go to docs/nat-results.md
 	@$(BIN)/python -m tests.netns $(NETNS_ARGS)

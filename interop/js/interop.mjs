@@ -18,6 +18,7 @@ import { webSockets } from '@libp2p/websockets'
 import { yamux } from '@libp2p/yamux'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
+import { play } from './relay.mjs'
 import { checkPubsub, pubsub, servePubsub } from './pubsub.mjs'
 import { ECHO, MANY, Reader, SLOW_READ, handlers, perf, sha256Of, write, writeRandom } from './peer.mjs'
 
@@ -316,6 +317,10 @@ async function dial () {
 }
 
 try {
+  if (process.argv[2] === 'relay') {
+    await play(process.argv.slice(3))
+    process.exit()
+  }
   process.exitCode = (env.IS_DIALER === 'true' ? await dial() : await listen()) === false ? 1 : 0
 } catch (error) {
   console.error(error)

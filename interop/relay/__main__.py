@@ -1,117 +1,53 @@
-"""Runs every triangle in which both implementations have a part: `python -m interop.relay`.
+"""Runs every triangle in which we have a part: `python -m interop.relay [--transport T...] [--peer NAME...]`.
 
-Over TCP on the loopback interface, with the limits of a public relay. Prints a line for each; exit code 0: all passed.
+On the loopback interface, with the limits of a public relay. Each part is a program: ../README.md has what it is told
+and what it says. Prints a line for each triangle; exit code 0: all passed; 1: one did not; 2: something that is needed
+is missing.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import product
 
-from libp2p import Host
-from libp2p.connection import Stream
-from libp2p.protocols.relay import RelayClient, RelayServer
+from interop.build import BuildError, build
 
-from ..build import BuildError, build_go
+from .parts import Part, PartFailed
 
-ECHO = "/echo/1.0.0"
-MESSAGE = b"through the relay"
+TRANSPORTS = ("tcp", "quic-v1")
+PEERS = ("go", "rust", "js")
+ANSWER = "through the relay"
 PATIENCE = 60.0
+_LISTEN = {"tcp": "/ip4/127.0.0.1/tcp/0", "quic-v1": "/ip4/127.0.0.1/udp/0/quic-v1"}
 
 
-@asynccontextmanager
-async def go(*args: str) -> AsyncIterator[str]:
-    """The go program in one part of a triangle, and the line that it prints."""
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*build_go(), "relay", *args, stdin=pipe, stdout=pipe, stderr=pipe)
-    assert process.stdin
-    assert process.stdout
-    assert process.stderr
-    try:
-        line = (await process.stdout.readline()).decode().strip()
-        if not line:
-            raise RuntimeError(f"go, as {args[0]}: {(await process.stderr.read()).decode().strip()}")
-        yield line
-    finally:
-        process.stdin.close()
-        if process.returncode is None:
-            try:
-                await asyncio.wait_for(process.wait(), 10)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
-
-
-@asynccontextmanager
-async def us() -> AsyncIterator[Host]:
-    """A host of this library."""
-    async with Host(listen_addrs=["/ip4/127.0.0.1/tcp/0"]) as host:
-
-        @host.handle(ECHO)
-        async def echo(stream: Stream) -> None:
-            async for chunk in stream:
-                await stream.write(chunk)
-
-        yield host
-
-
-async def server(who: str, stack: AsyncExitStack) -> str:
-    """A relay; its address."""
-    if who == "go":
-        return await stack.enter_async_context(go("server"))
-    host = await stack.enter_async_context(us())
-    await stack.enter_async_context(RelayServer(host))
-    return str(host.addrs[0])
-
-
-async def listener(who: str, relay: str, stack: AsyncExitStack) -> str:
-    """A peer that listens at `relay`; its address there."""
-    if who == "go":
-        return await stack.enter_async_context(go("listen", relay))
-    host = await stack.enter_async_context(us())
-    listening = await (await stack.enter_async_context(RelayClient(host))).listen(relay)
-    return f"{listening.addrs[0]}/p2p/{host.id}"
-
-
-async def dial(who: str, addr: str, stack: AsyncExitStack) -> bytes:
-    """What the peer at `addr` answers."""
-    if who == "go":
-        return (await stack.enter_async_context(go("dial", addr))).encode()
-    host = await stack.enter_async_context(us())
-    await stack.enter_async_context(RelayClient(host))
-    connection = await host.connect(addr)
-    if not connection.is_limited:
-        raise RuntimeError("the connection is not limited")
-    async with await host.new_stream(connection, ECHO) as stream:
-        await stream.write(MESSAGE)
-        await stream.close_write()
-        return await stream.read()
-
-
-async def triangle(dialer: str, relay: str, target: str) -> None:
+async def triangle(transport: str, dialer: str, relay: str, target: str) -> None:
     """Raises what went wrong."""
-    async with asyncio.timeout(PATIENCE), AsyncExitStack() as stack:
-        addr = await listener(target, await server(relay, stack), stack)
-        if (answer := await dial(dialer, addr, stack)) != MESSAGE:
-            raise RuntimeError(f"{answer!r} was answered")
+    at = _LISTEN[transport]
+    async with (
+        asyncio.timeout(PATIENCE),
+        Part(build(relay), transport, "server", at) as server,
+        Part(build(target), transport, "listen", await server.line("/ip"), at) as listener,
+        Part(build(dialer), transport, "dial", await listener.line("/ip"), at) as dialing,
+    ):
+        await dialing.line(ANSWER)
 
 
-async def main() -> int:
+async def main(transports: list[str], peers: list[str]) -> int:
     """The exit code."""
     failed = 0
-    for dialer, relay, target in product(("us", "go"), repeat=3):
-        if {dialer, relay, target} == {"go"}:
+    for transport, *parts in product(transports, ("us", *peers), ("us", *peers), ("us", *peers)):
+        if "us" not in parts:
             continue
-        name = f"{dialer} -> {relay} -> {target}"
+        name = f"{transport:<8} {' -> '.join(parts)}"
         try:
-            await triangle(dialer, relay, target)
+            await triangle(transport, *parts)
         except BuildError as error:
             print(error, file=sys.stderr)
             return 2
-        except Exception as error:  # whatever it is: it is told, and the others go on
+        except (PartFailed, TimeoutError) as error:
             failed += 1
             print(f"{name}: failed: {error!r}", flush=True)
         else:
@@ -120,4 +56,8 @@ async def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    parser = argparse.ArgumentParser(prog="python -m interop.relay", description=__doc__)
+    parser.add_argument("--transport", nargs="+", choices=TRANSPORTS, default=TRANSPORTS)
+    parser.add_argument("--peer", nargs="+", choices=PEERS, default=PEERS)
+    arguments = parser.parse_args()
+    sys.exit(asyncio.run(main(arguments.transport, arguments.peer)))

@@ -105,6 +105,7 @@ async def _dial(host: Host, addr: Multiaddr) -> None:
 
 async def _echo(host: Host, connection: Connection) -> str:
     async with await host.new_stream(connection, ECHO, allow_limited=True) as stream:
+        await stream.agreed()  # js-libp2p now and then resets a stream that ends along with its offer
         await stream.write(MESSAGE)
         await stream.close_write()
         return (await stream.read()).decode()

@@ -12,7 +12,7 @@ import datetime
 import platform
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from . import relaying, runs, scripted
@@ -23,16 +23,16 @@ RESULTS = REPOSITORY / "docs" / "nat-results.md"
 _MARK = "<!-- {} -->"
 
 
-def steps(tries: int | None) -> dict[str, tuple[str, Callable[[Table], Awaitable[None]]]]:
+def steps(tries: int | None, peers: Sequence[str]) -> dict[str, tuple[str, Callable[[Table], Awaitable[None]]]]:
     """By name, the title of each table, and what fills it."""
     return {
         "kinds": ("Which NATs can be passed", runs.kinds),
         "first": (
             "The first attempt, through NATs that answer a reset",
-            partial(runs.first_attempts, tries=tries or runs.TRIES),
+            partial(runs.first_attempts, tries=tries or runs.TRIES, peers=peers),
         ),
-        "lossy": ("Loss", partial(runs.lossy, tries=tries or runs.TIMED)),
-        "times": ("From relayed to direct", partial(runs.times, tries=tries or runs.TIMED)),
+        "lossy": ("Loss", partial(runs.lossy, tries=tries or runs.TIMED, peers=peers)),
+        "times": ("From relayed to direct", partial(runs.times, tries=tries or runs.TIMED, peers=peers)),
         "scripted": ("A peer that dials by QUIC from both sides", scripted.both_dial),
         "relay": ("Relaying", relaying.throughput),
     }
@@ -76,7 +76,7 @@ async def main(arguments: argparse.Namespace) -> int:
         table = Table("Two punches", print)
         await runs.quick(table)
         return 0 if all(row.met for row in table.rows) else 1
-    known = steps(arguments.tries)
+    known = steps(arguments.tries, arguments.peer)
     for name in arguments.names or known:
         title, fill = known[name]
         table = Table(title, partial(print, flush=True))
@@ -90,8 +90,11 @@ async def main(arguments: argparse.Namespace) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.netns", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(steps(None))}; default: all")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(steps(None, ()))}; default: all")
     parser.add_argument("--quick", action="store_true", help="two punches only")
     parser.add_argument("--tries", type=int, help="how often each pair is tried")
+    parser.add_argument(
+        "--peer", nargs="+", choices=runs.PEERS, default=runs.PEERS, help="whom we meet, beside ourselves"
+    )
     parser.add_argument("--write", action="store_true", help="put the tables into docs/nat-results.md")
     sys.exit(asyncio.run(main(parser.parse_args())))

@@ -11,11 +11,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from interop.build import Command
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WAN = "wan0"
@@ -54,9 +57,9 @@ class Namespace:
 
     name: str
 
-    def command(self, *words: str) -> list[str]:
-        """The command that runs `words` in it."""
-        return ["ip", "netns", "exec", self.name, *words]
+    def command(self, *words: str) -> Command:
+        """The command that runs `words` in it; without them, what leads there."""
+        return ("ip", "netns", "exec", self.name, *words)
 
     def run(self, *words: str, given: str | None = None) -> str:
         """What a command in it prints. Raises `RuntimeError` with what it complained about."""
@@ -75,7 +78,7 @@ class Namespace:
         self.run("nft", "-f", "-", given=rules)
 
 
-def _run(command: list[str], given: str | None = None) -> str:
+def _run(command: Sequence[str], given: str | None = None) -> str:
     done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from interop.build import build
+from interop.relay.parts import Part, PartFailed
 
-from .parts import Part, PartFailed
 from .world import RELAY, RELAY6, World
 
 _PORTS = {"tcp": "tcp/4001", "quic-v1": "udp/4001/quic-v1"}
@@ -52,7 +52,9 @@ class Stage:
         """
         seen = len(self.listener.lines)
         listen = listen_addr(self.transport, self.version).replace("4001", "0")
-        async with Part(build(dialer), self.transport, "dial", self.addr, listen, within=self.world.dialer) as part:
+        async with Part(
+            build(dialer), self.transport, "dial", self.addr, listen, through=self.world.dialer.command()
+        ) as part:
             end = await self._end(part, seen)
             if dialer == "us" and end.startswith("direct "):
                 await part.line("directly through the relay")  # it carries streams, too
@@ -88,8 +90,8 @@ async def stage(
 ) -> AsyncIterator[Stage]:
     """A relay of one implementation, and a listener of another behind it, which plays `part`."""
     at = listen_addr(transport, version, RELAY if version == 4 else RELAY6)
-    async with Part(build(relay), transport, "server", at, within=world.relay) as server:
+    async with Part(build(relay), transport, "server", at, through=world.relay.command()) as server:
         addr = await server.line("/ip")
         listen = listen_addr(transport, version)
-        async with Part(build(listener), transport, part, addr, listen, within=world.listener) as behind:
+        async with Part(build(listener), transport, part, addr, listen, through=world.listener.command()) as behind:
             yield Stage(world, transport, version, listener, behind, await behind.line("/ip"))

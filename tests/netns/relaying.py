@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import median
 
 from interop.build import build
+from interop.relay.parts import Part
 
-from .parts import Part
 from .runs import Table
 
 RUNS = 5

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from statistics import median
 
 from interop.build import BuildError
+from interop.relay.parts import PartFailed
 
 from .nat import FULL_CONE, PORT_RESTRICTED, RESTRICTED, SYMMETRIC, Nat
-from .parts import PartFailed
 from .punches import Punch, Stage, stage
 from .world import World, behind_firewalls, behind_nats
 
@@ -23,7 +23,7 @@ TIMED_RTT = 0.03
 FIRST_ATTEMPT = 0.95
 LOSS = 0.05
 AS_FAST = 1.5
-PAIRS = (("us", "us"), ("us", "go"), ("go", "us"), ("us", "rust"), ("rust", "us"))
+PEERS = ("go", "rust")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +107,15 @@ async def _once(
     return f"relayed: {punch.words}", not passes and "attempt" in punch.words
 
 
-async def first_attempts(table: Table, tries: int) -> None:
+def pairs(peers: Sequence[str]) -> list[tuple[str, str]]:
+    """Who dials whom: we with ourselves, and with each of `peers` in both roles."""
+    return [("us", "us"), *((a, b) for peer in peers for a, b in (("us", peer), (peer, "us")))]
+
+
+async def first_attempts(table: Table, tries: int, peers: Sequence[str]) -> None:
     """How often the first attempt is enough, at round trips of 15 to 100 ms, through NATs that answer a reset."""
     for transport in TRANSPORTS:
-        for dialer, listener in PAIRS:
+        for dialer, listener in pairs(peers):
             await table.attempt(
                 f"{transport}, {dialer} dials {listener}, {tries} tries",
                 f"{FIRST_ATTEMPT:.0%} at the first attempt",
@@ -118,10 +123,10 @@ async def first_attempts(table: Table, tries: int) -> None:
             )
 
 
-async def lossy(table: Table, tries: int) -> None:
+async def lossy(table: Table, tries: int, peers: Sequence[str]) -> None:
     """The same where one frame in twenty is lost."""
     for transport in TRANSPORTS:
-        for dialer, listener in PAIRS:
+        for dialer, listener in pairs(peers):
             await table.attempt(
                 f"{transport}, {dialer} dials {listener}, {LOSS:.0%} loss, {tries} tries",
                 "all within three attempts",
@@ -157,11 +162,11 @@ async def _try(set_up: Stage, dialer: str, punches: list[Punch], failed: list[st
         failed.append(str(error))
 
 
-async def times(table: Table, tries: int) -> None:
+async def times(table: Table, tries: int, peers: Sequence[str]) -> None:
     """From the relayed connection to the direct one, beside go-libp2p's in the same topology."""
     for transport in TRANSPORTS:
         theirs = await _median(transport, "go", "go", tries)
-        for dialer, listener in PAIRS:
+        for dialer, listener in pairs(peers):
             await table.attempt(
                 f"{transport}, {dialer} dials {listener}, median of {tries}, {TIMED_RTT * 1000:.0f} ms round trips",
                 f"at most {AS_FAST} times go's with itself ({theirs:.0f} ms)",

@@ -1,4 +1,4 @@
-"""The programs of `interop/` as parts: in a namespace, or where this process is. interop/README.md has their words."""
+"""The programs of `interop/` as parts: here, or where a command takes them. ../README.md has their words."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from typing import Self
 
 from interop.build import Command
 
-from .kit import Namespace
-
 _ENVIRONMENT = {"SECURE_CHANNEL": "noise", "MUXER": "yamux"}
 
 
@@ -21,13 +19,11 @@ class PartFailed(Exception):
 
 
 class Part:
-    """A running program, and the lines that it has printed. An async context manager."""
+    """A program, run by the command `through`, and the lines that it has printed. An async context manager."""
 
-    def __init__(self, command: Command, transport: str, *words: str, within: Namespace | None = None) -> None:
-        self._command = [*command, "relay", *words]
+    def __init__(self, command: Command, transport: str, *words: str, through: Command = ()) -> None:
+        self._command = (*through, *command, "relay", *words)
         self._name = f"{command[-1].rpartition('/')[2]} {' '.join(words)}"
-        if within is not None:
-            self._command = within.command(*self._command)
         self._environment = {**os.environ, **_ENVIRONMENT, "TRANSPORT": transport}
         self.lines: list[str] = []
         self._changed = asyncio.Event()
