@@ -21,6 +21,7 @@ from libp2p.multiaddr import Multiaddr
 pytestmark = pytest.mark.real
 
 COMMAND = [sys.executable, "-W", "error", "-m", "libp2p.cli"]
+SOMEWHERE = "/ip4/127.0.0.1/tcp/1"
 SOMEBODY = str(PrivateKey.generate().public_key.peer_id)
 
 
@@ -277,6 +278,11 @@ def test_a_relay_and_a_peer_behind_it() -> None:
             pings = lines("ping", circuit, "--count", "2", "--interval", "0")
             assert pings[-1]["count"] == 2
             assert lines("identify", circuit)[0]["peer_id"] == circuit.rpartition("/")[2]
+            listen = ("--listen", "/ip4/127.0.0.1/tcp/0", "--seconds", "1")
+            (told,) = lines("doctor", addrs[0], SOMEWHERE, "--relay", relays[0], *listen)
+            assert told["relays"] == {relays[0]: None}
+            assert (told["peers"], list(told["errors"])) == (2, [SOMEWHERE])
+            assert f"relay {relays[0]}: works" in libp2p("doctor", "--relay", relays[0], addrs[0], *listen).stdout
         running.send_signal(signal.SIGTERM)
         assert running.wait(10) == 0
     done = libp2p("ping", circuit)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ..errors import InvalidInput
-from . import chat, demo, dht, identify, identity, listen, logs, perf, ping, pubsub, relay
+from . import chat, demo, dht, doctor, identify, identity, listen, logs, perf, ping, pubsub, relay
 from .common import EXIT_CODES, ExitCode, fail
 
 app = typer.Typer(
@@ -37,6 +37,7 @@ def common(
 app.command("id", epilog=EXIT_CODES)(identity.show_id)
 app.command("listen", epilog=EXIT_CODES)(listen.listen)
 app.command("relay", epilog=EXIT_CODES)(relay.relay)
+app.command("doctor", epilog=EXIT_CODES)(doctor.doctor)
 app.command("ping", epilog=EXIT_CODES)(ping.ping)
 app.command("identify", epilog=EXIT_CODES)(identify.identify)
 app.command("perf", epilog=EXIT_CODES)(perf.perf)

@@ -106,8 +106,9 @@ class HostOptions:
     async def dialer(self, addr: str) -> AsyncGenerator[Host, None]:
         """A host that runs, and can dial `addr`, through a relay too. Raises as `host` does."""
         async with AsyncExitStack() as stack:
-            host = await stack.enter_async_context(self.host())
-            if "/p2p-circuit" in addr:
+            relayed = "/p2p-circuit" in addr
+            host = await stack.enter_async_context(self.host(default_addrs() if relayed else ()))  # to punch holes from
+            if relayed:
                 from ..protocols.relay import RelayClient  # noqa: PLC0415 - loaded where it is needed
 
                 await stack.enter_async_context(RelayClient(host))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+from contextlib import AsyncExitStack
 from typing import Annotated
 
 import typer
@@ -27,10 +28,18 @@ def ping(
 
 async def _ping(options: HostOptions, addr: str, count: int, interval: float, output: Output) -> None:
     times = []
-    async with options.dialer(addr) as host, host.ping.open(addr) as pinger:
+    async with options.dialer(addr) as host, AsyncExitStack() as stack:
+        connection = await host.connect(addr)
+        pinger = await stack.enter_async_context(host.ping.open(connection))
         for seq in range(1, count + 1):
             if seq > 1:
                 await asyncio.sleep(interval)
+            better = await host.connect(connection.remote_peer, dial=False)
+            if connection.is_limited and not better.is_limited:
+                await stack.aclose()
+                connection, pinger = better, await stack.enter_async_context(host.ping.open(better))
+                where = str(connection.remote_addr)
+                output.line(f"relayed -> direct, {where}", direct=where)
             milliseconds = await pinger.ping() * 1000
             times.append(milliseconds)
             output.line(f"seq={seq} time={milliseconds:.3f} ms", seq=seq, rtt_ms=milliseconds)

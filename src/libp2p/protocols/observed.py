@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
+from enum import Enum
 from ipaddress import ip_network
 from typing import Any
 
@@ -33,8 +35,31 @@ class ObservedConfig:
     """Observers that an address needs to be announced. Small networks need fewer."""
     max_addrs_per_listener: int = 3
     """Addresses that are announced for one port of ours; those with the most observers."""
+    min_kind_observers: int = 2
+    """Observers that must agree for the kind of the NAT to be told; that all differ takes one more."""
     reach: Reach = Reach.PUBLIC
     """How far an address must lead to count. Nearer than `PUBLIC` is for networks that are private as a whole."""
+
+
+class NatKind(Enum):
+    """What peers see of the port that a host listens on."""
+
+    UNKNOWN = "unknown"
+    NONE = "none"
+    """The very address that it listens on: there is no NAT."""
+    CONE = "cone"
+    """One address, whoever sees it (endpoint-independent mapping): holes can be punched."""
+    SYMMETRIC = "symmetric"
+    """Each one another (address-dependent mapping): what one has seen is of no use to others."""
+
+
+@dataclass(frozen=True, slots=True)
+class NatKindChanged:
+    """The kind of NAT that the host is behind is known anew."""
+
+    transport: str
+    """tcp or udp: a NAT may treat them differently."""
+    kind: NatKind
 
 
 class Observations:
@@ -67,6 +92,19 @@ class Observations:
                 found[addr] = None
         return list(found)
 
+    def kind(self, transport: str, listened: Collection[Multiaddr]) -> NatKind:
+        """The kind of NAT, by the ports of `transport`, tcp or udp, of a host that listens on `listened`."""
+        seen = {one for one in self._seen.values() if one[0].get(transport) is not None}
+        observers = Counter((listener, addr) for listener, addr, _ in seen)
+        if not observers:
+            return NatKind.UNKNOWN
+        ((_, best), count), least = observers.most_common(1)[0], self._config.min_kind_observers
+        if count >= least:
+            return NatKind.NONE if best in listened else NatKind.CONE
+        listeners = Counter(listener for listener, _, _ in seen)
+        alone = count == 1 and listeners.most_common(1)[0][1] > least
+        return NatKind.SYMMETRIC if alone else NatKind.UNKNOWN
+
 
 class ObservedAddrs(Service):
     """Tells the host where peers see it; without `announce`, only who asks for `candidates`."""
@@ -77,6 +115,7 @@ class ObservedAddrs(Service):
         self._own = host.own_addrs
         self._config = config or ObservedConfig()
         self._observations = Observations(self._config)
+        self._kinds = dict.fromkeys(("tcp", "udp"), NatKind.UNKNOWN)
 
     async def start(self) -> None:
         """Follow what peers say."""
@@ -88,6 +127,11 @@ class ObservedAddrs(Service):
         if self._announce:
             self._own.set(AddrSource.OBSERVED, (), by="observers")
         return super().abort()
+
+    @property
+    def nat_kinds(self) -> dict[str, NatKind]:
+        """The kind of NAT, for tcp and udp. A change is told by `NatKindChanged`, where addresses are announced."""
+        return dict(self._kinds)
 
     def candidates(self) -> list[Multiaddr]:
         """Addresses that one peer at least has seen: good enough to be tried."""
@@ -113,6 +157,10 @@ class ObservedAddrs(Service):
         listened = set(self.host.listen_addrs)
         addrs = [addr for addr in self._observations.addrs() if addr not in listened]
         self._own.set(AddrSource.OBSERVED, addrs, by="observers")
+        for transport, before in self.nat_kinds.items():
+            kind = self._kinds[transport] = self._observations.kind(transport, listened)
+            if kind is not before:
+                self.host.events.emit(NatKindChanged(transport, kind))
 
     def _listener_of(self, connection: Connection) -> Multiaddr | None:
         """Where we listen with the port that the connection has here."""

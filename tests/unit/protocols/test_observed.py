@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from libp2p.multiaddr import Multiaddr
-from libp2p.protocols.observed import Observations, ObservedConfig
+from libp2p.protocols.observed import NatKind, Observations, ObservedConfig
 
 TCP, QUIC = Multiaddr("/ip4/10.0.0.1/tcp/1"), Multiaddr("/ip4/10.0.0.1/udp/1/quic-v1")
 
@@ -44,3 +44,21 @@ def test_what_has_no_network_observes_nothing() -> None:
     some = Observations(ObservedConfig(min_observers=1))
     some.add(1, TCP, seen(1), Multiaddr("/memory/1"))
     assert some.addrs() == []
+
+
+def test_kinds_of_nat() -> None:
+    some = Observations(ObservedConfig())
+    observers = [Multiaddr(f"/ip4/198.51.{n}.1/tcp/1") for n in range(4)]
+    assert some.kind("tcp", [TCP]) is NatKind.UNKNOWN
+    for n, observer in enumerate(observers[:2]):
+        some.add(n, TCP, seen(n + 1), observer)
+    assert some.kind("tcp", [TCP]) is NatKind.UNKNOWN  # one of the two may lie
+    some.add(2, TCP, seen(3), observers[2])
+    assert some.kind("tcp", [TCP]) is NatKind.SYMMETRIC
+    assert some.kind("udp", [TCP]) is NatKind.UNKNOWN
+    some.add(3, TCP, seen(1), observers[3])
+    assert some.kind("tcp", [TCP]) is NatKind.CONE
+    for key in range(50):  # a liar with one address
+        some.add(("liar", key), TCP, seen(100 + key), observers[2])
+    assert some.kind("tcp", [TCP]) is NatKind.CONE
+    assert some.kind("tcp", [TCP, seen(1)]) is NatKind.NONE
