@@ -7,6 +7,7 @@
 Rules:
 - What listens here is kept for as long as the service runs: see `reservation.py`.
 - Who only dials through relays needs no reservation.
+- Where the machine's addresses change, relays are asked whether they are still there, and listened at anew.
 - Relayed connections are replaced by direct ones (`HolePuncher`), unless the host does that already, or is told not to.
 """
 
@@ -18,8 +19,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ...connection import Listener, Service
+from ...errors import Libp2pError
 from ...host import Host
+from ...host.events import AddrsChanged
 from ...identity import PeerId
+from ...io import time_limit
 from ...multiaddr import Multiaddr, is_relayed
 from ..dcutr import PROTOCOL_ID as DCUTR_ID
 from ..dcutr import HolePunchConfig, HolePuncher
@@ -55,12 +59,17 @@ class RelayClient(Service):
         self._swarm = host.swarm
         self._limits = host.limits
         self.transport = CircuitTransport(host, config, wall_clock=wall_clock)
+        self._ping = host.ping
+        self._probe_timeout = (config or CircuitConfig()).probe_timeout
+        self._machine: frozenset[Multiaddr] = frozenset()
         self._listeners: dict[PeerId, Listener] = {}
 
     async def start(self) -> None:
         """Dial `/p2p-circuit` from now on, and take what relays bring."""
         self._undo.append(self._swarm.add_transport(self.transport))
         self.serve([STOP_ID], self.transport.stopped)
+        self._machine = frozenset(self.host.listen_addrs)
+        self.follow(AddrsChanged, self._addrs_changed)
         if DCUTR_ID in self.host.protocols:
             self._punching.clear()
         for service in self._punching:
@@ -103,3 +112,21 @@ class RelayClient(Service):
         if listener is not None:
             self._limits.unprotect(relay, _TAG)
             await self._swarm.stop_listening(listener)
+
+    def _addrs_changed(self, _: AddrsChanged) -> None:
+        """Where the machine's addresses are others, connections to relays may be dead without a word."""
+        before, self._machine = self._machine, frozenset(self.host.listen_addrs)
+        if before != self._machine:
+            for relay in self._listeners:
+                self.spawn(self._probe(relay), name=f"probe of {relay}")
+
+    async def _probe(self, relay: PeerId) -> None:
+        for connection in self.host.connections_to(relay):
+            try:
+                async with (
+                    time_limit("a relay's answer to a ping", self._probe_timeout),
+                    self._ping.open(connection) as pinger,
+                ):
+                    await pinger.ping()
+            except (Libp2pError, OSError):
+                connection.abort("the relay did not answer after this machine's addresses have changed")

@@ -59,6 +59,9 @@ class CircuitConfig:
     """Seconds after a reservation was lost, or refused, until the next attempt; doubled with each that fails."""
     max_pause: float = 10.0
     """Seconds between two attempts, at most."""
+    probe_timeout: float = 5.0
+    """Seconds that a relay has to answer a ping after this machine's addresses have changed, else its connection counts
+    as lost."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from libp2p.protocols.relay import AutoRelay, AutoRelayConfig, RelayClient, Rela
 from libp2p.routing import PeerInfo
 from libp2p.security.noise import Noise
 from libp2p.testing.nat import Nat
-from libp2p.testing.network import Link, Network, Node
+from libp2p.testing.network import Link, Network, Node, SimulatedTransport
 
 SOON = AutoRelayConfig(min_candidates=1, unknown_delay=0)
 
@@ -58,6 +58,18 @@ class World:
                 return
             await asyncio.sleep(0.1)
         raise TimeoutError
+
+
+class Moving(SimulatedTransport):
+    """The transport of a machine that moves to another network."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node, 5.0, 16)
+
+    def move(self, node: Node) -> None:
+        """It is at the place of `node` now; what it had under way is lost without a word."""
+        self._node.network.remove(self._node)
+        self._node = node
 
 
 @asynccontextmanager
@@ -178,3 +190,23 @@ async def test_holes_are_punched_without_further_ado() -> None:
         assert not (await dialer.connect(host.id)).is_limited
         await asyncio.sleep(30)
         assert circuit.is_closed
+
+
+async def test_a_host_whose_ip_changes_is_reachable_again_within_60_s() -> None:
+    async with world() as some:
+        relay, _ = await some.relay("20.0.0.1")
+        dialer = await some.host(some.network.node("30.0.0.1"))
+        await some.stack.enter_async_context(RelayClient(dialer, hole_punching=False))
+        moving = Moving(some.network.node("192.168.1.2"))
+        made = Host(None, ["/ip4/192.168.1.2/tcp/4001"], transports=[moving], security=[Noise()])
+        host = await some.stack.enter_async_context(made)
+        await some.auto(host, relays=[relay.addrs[0]])
+        await some.until(lambda: relayed(host), within=10)
+        circuit = relayed(host)[0].with_peer(str(host.id))
+        (old,) = host.connections_to(relay.id)
+        moving.move(some.network.node("192.168.2.2"))
+        begun = asyncio.get_running_loop().time()
+        await host.swarm.listen(Multiaddr("/ip4/192.168.2.2/tcp/4001"))
+        await some.until(lambda: old.is_closed and relayed(host), within=30)
+        assert (await dialer.connect(circuit)).remote_peer == host.id
+        assert asyncio.get_running_loop().time() - begun < 60
