@@ -16,7 +16,7 @@ export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
 # Where the tests run beside the Python that .venv has, but for those that need real sockets.
 OTHER_PYTHONS := 3.11 3.12 3.13
 
-.PHONY: help demo test test-all lint bench sim sim-dht sim-cost interop interop-all interop-dht interop-mdns interop-pubsub interop-relay netns hostile protos clean
+.PHONY: help demo test test-all lint bench sim sim-dht sim-cost interop interop-all interop-dht interop-mdns interop-pubsub interop-relay netns hostile soak protos clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -79,6 +79,9 @@ interop-relay: $(VENV)/.dev ## Reach peers through relays, with others in each p
 
 netns: $(VENV)/.dev ## Punch holes through NATs of this machine's kernel (root, nftables); figures go to docs/nat-results.md
 	@$(BIN)/python -m tests.netns $(NETNS_ARGS)
+
+soak: $(VENV)/.dev ## Use a host for MINUTES (10), then as long again while it is killed each minute
+	@$(BIN)/python -m tests.soak --minutes $(MINUTES) --write
 
 hostile: $(VENV)/.dev ## Attack a host, and say how honest peers fare (HOSTILE_ARGS=--tenth: a tenth of it)
 	@$(BIN)/python -m tests.hostile $(HOSTILE_ARGS)

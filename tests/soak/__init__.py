@@ -1,0 +1,1 @@
+"""A host in use for a long time: `make soak`."""
