@@ -32,7 +32,7 @@ DIAL_TIMEOUT = 5.0
 BACK = 10.0
 """Seconds after which memory is given back."""
 
-MOST = 60.0
+MOST = 40.0
 """Seconds for which an attack goes on."""
 
 

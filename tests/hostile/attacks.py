@@ -51,7 +51,7 @@ ATTACKS = [
     Attack("first_messages", "first messages of Noise, 16 addresses", 10_000, within={"grown": 100}, in_time=BUSY),
     Attack("tls_handshakes", "TLS handshakes of 16 addresses", 5000, within={"grown": 100}, in_time=BUSY),
     Attack("quic_handshakes", "QUIC handshakes of 16 addresses", 3000, "quic", within={"grown": 100}, in_time=BUSY),
-    Attack("quic_halves", "QUIC handshakes begun, 16 addresses", 6000, "quic", within={"grown": 100}),
+    Attack("quic_halves", "QUIC handshakes begun, 16 addresses", 6000, "quic", within={"pending": 1025, "grown": 128}),
     Attack("resets", "SYN and RST", 100_000, within={"grown": 100}, in_time={"gap ms": 50}),
     Attack("slow", "streams of a slow handler, reset", 100_000, within={"handlers": 1024, "grown": 100}),
     Attack("unnegotiated", "streams on which nothing is asked", 8192, within={"grown": 100}, in_time=FAIR),
@@ -87,5 +87,5 @@ ATTACKS = [
         is_held=True,
         tenth=400,
     ),
-    Attack("strangers", "idle connections", 9000, max_connections=20_000, within={"KiB each": 20}, is_held=True),
+    Attack("strangers", "idle connections", 10_000, max_connections=20_000, within={"KiB each": 20}, is_held=True),
 ]
