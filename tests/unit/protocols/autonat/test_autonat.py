@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from libp2p.connection import Stream
+from libp2p.connection import DialOptions, LocalPort, Stream
 from libp2p.errors import RemoteProtocolError, StreamReset
 from libp2p.host import Host
 from libp2p.host.addrs import AddrSource
@@ -260,3 +260,51 @@ def test_confidence() -> None:
 async def ask(stream: Stream, *addrs: str) -> None:
     request = DialRequest(addrs=[Multiaddr(addr).to_bytes() for addr in addrs], nonce=7)
     await write_protobuf(stream, Message(dialRequest=request))
+
+
+async def test_slow_data_is_cut_off_and_nobody_is_dialed() -> None:
+    async with world() as some:
+        ((server, _),) = await some.servers(1)
+        host, third = await some.host(some.network.node("30.0.0.1")), await some.host(some.network.node("40.0.0.1"))
+        connection = await host.connect(server.addrs[0])
+        begun = asyncio.get_running_loop().time()
+        async with await host.new_stream(connection, REQUEST_ID) as stream:
+            await write_protobuf(
+                stream, Message(dialRequest=DialRequest(addrs=[third.listen_addrs[0].to_bytes()], nonce=1))
+            )
+            assert (await read_protobuf(stream, Message, limit=8192)).WhichOneof("msg") == "dialDataRequest"
+            with pytest.raises(StreamReset):
+                await _trickle(stream)
+        assert 14 <= asyncio.get_running_loop().time() - begun <= 17
+        await asyncio.sleep(60)
+        assert not third.connections
+
+
+async def test_a_nonce_that_comes_twice_counts_once() -> None:
+    async with world() as some:
+        host, eager = await some.host(some.network.node("30.0.0.1")), await some.host(some.network.node("40.0.0.1"))
+        client = await some.client(host, QUIET)
+        addr = Multiaddr("/ip4/30.0.0.1/tcp/4001")
+
+        @eager.handle(REQUEST_ID)
+        async def answer_twice(stream: Stream) -> None:
+            request = (await read_protobuf(stream, Message, limit=8192)).dialRequest
+            options = DialOptions(local_port=LocalPort.FRESH, new_connection=True, only_given=True)
+            back = await eager.swarm.connect(host.id, [addr], options)
+            for _ in range(2):
+                one = await eager.new_stream(back, BACK_ID)
+                await write_protobuf(one, DialBack(nonce=request.nonce))
+                await read_protobuf(one, DialBackResponse, limit=100)
+            answer = DialResponse(status=ResponseStatus.OK, addrIdx=0, dialStatus=DialStatus.OK)
+            for _ in range(2):
+                await write_protobuf(stream, Message(dialResponse=answer))
+
+        assert await client.check(await host.connect(eager.addrs[0]), [addr]) == Checked(addr, reached=True)
+        assert not client._dialed
+
+
+async def _trickle(stream: Stream) -> None:
+    """Data, as slowly as a server may take it for enough."""
+    while True:
+        await write_protobuf(stream, Message(dialDataResponse=DialDataResponse(data=bytes(200))))
+        await asyncio.sleep(1)

@@ -301,3 +301,35 @@ async def test_a_forged_voucher_refuses_the_reservation(monkeypatch: pytest.Monk
 def _sealed(voucher: Voucher, key: PrivateKey) -> bytes:
     payload = VoucherPb(relay=voucher.relay.to_bytes(), peer=voucher.peer.to_bytes(), expiration=voucher.expiration)
     return Envelope.seal(key, VOUCHER_DOMAIN, VOUCHER_TYPE, payload.SerializeToString()).to_bytes()
+
+
+async def test_a_flood_of_reservations_and_silent_targets_leaves_nothing_and_honest_ones_are_served() -> None:
+    """Strangers of one network take what it is due; what they have been served is gone with them."""
+    config = RelayConfig(max_reservations_per_ip=1, ip_burst=5, connect_timeout=1.0)
+    async with triangle(config, hosts=4, listens=False) as some:
+        flooder, honest = some.sim.hosts[3], some.clients[1]
+        flooder.remove_handler(STOP_ID)
+        flooder.handle(STOP_ID)(_silent)
+        to_relay = await flooder.connect(some.relay_addr)
+        statuses: list[int] = []
+        for _ in range(50):
+            async with await flooder.new_stream(to_relay, HOP_ID) as stream:
+                await stream.write_message(encode_hop(Reserve()))
+                answer = decode_hop(await stream.read_message(limit=4096))
+                assert isinstance(answer, Answer)
+                statuses.append(answer.status)
+        assert statuses == [Status.OK] * 5 + [Status.RESERVATION_REFUSED] * 45
+        await honest.listen(some.relay_addr)
+        assert set(some.server.book.reservations) == {flooder.id, some.target.id}
+        silent = some.relay_addr / "p2p-circuit" / f"/p2p/{flooder.id}"
+        dials = [some.source.connect(silent) for _ in range(20)]
+        assert all(isinstance(one, DialError) for one in await asyncio.gather(*dials, return_exceptions=True))
+        assert (await some.source.connect(some.circuit)).remote_peer == some.target.id
+        await to_relay.close("bye")
+        await asyncio.sleep(1)
+        assert some.server.book.reservations == [some.target.id]
+        assert some.server.book.circuits == 1
+
+
+async def _silent(stream: Stream) -> None:
+    await asyncio.sleep(1000)
