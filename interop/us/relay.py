@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 
 from serve import ECHO, serve
 
 from libp2p.connection import Connection, DialOptions, Role
-from libp2p.errors import Libp2pError, LimitedConnection
+from libp2p.errors import Libp2pError
 from libp2p.host import Host
 from libp2p.identity import PeerId
 from libp2p.multiaddr import Multiaddr, Reach, is_relayed
@@ -95,12 +95,17 @@ async def reach(host: Host, addr: Multiaddr) -> Connection:
 
 
 async def _dial(host: Host, addr: Multiaddr) -> None:
-    connection = await reach(host, addr)
-    say(await _echo(host, connection))
-    with suppress(LimitedConnection):
-        stream = await host.new_stream(connection.remote_peer, ECHO)  # waits for a direct connection
-        say(f"directly {await _echo(host, stream.connection)}")
-        stream.reset()
+    async def directly() -> None:
+        async with host.events.expect(ConnectionOpened, lambda event: _is_direct(event.connection, addr)) as opened:
+            say(f"directly {await _echo(host, (await opened).connection)}")
+
+    host.spawn(directly(), name="echo over the direct connection")
+    await asyncio.sleep(0)  # it listens before anything is dialed
+    say(await _echo(host, await reach(host, addr)))
+
+
+def _is_direct(connection: Connection, addr: Multiaddr) -> bool:
+    return str(connection.remote_peer) == addr.peer_id_text and not is_relayed(connection.remote_addr)
 
 
 async def _echo(host: Host, connection: Connection) -> str:
