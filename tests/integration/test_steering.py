@@ -18,7 +18,7 @@ from libp2p.connection import Direction
 from libp2p.errors import DialError
 from libp2p.host import Host
 from libp2p.host.identify import IdentifyConfig
-from libp2p.host.identify.telling import OwnInfo
+from libp2p.host.identify.telling import Acquaintances, OwnInfo
 from libp2p.host.identify.wire import IdentifyInfo, decode
 from libp2p.identity import PrivateKey
 from libp2p.multiaddr import Multiaddr, Reach, Resolver, may_share, reach_of_remote, unmapped
@@ -96,7 +96,7 @@ async def identified_by_a_record(remote: Multiaddr) -> list[Multiaddr]:
 def telling(host: Host, *addrs: Multiaddr) -> OwnInfo:
     """What a host says of itself that has these addresses."""
     face: Any = SimpleNamespace(id=host.id, key=host.key, protocols=[], addrs=list(addrs), listen_addrs=[])
-    return OwnInfo(face, IdentifyConfig(), time.time_ns)
+    return OwnInfo(face, IdentifyConfig(), time.time_ns, Acquaintances())
 
 
 async def told(remote: Multiaddr) -> list[Multiaddr]:
