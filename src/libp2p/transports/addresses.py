@@ -32,10 +32,26 @@ def is_on_ip(addr: Multiaddr, *rest: str) -> bool:
 
 
 def may_dial_from(bound: Multiaddr, target: HostPort) -> bool:
-    """Whether a socket bound to `bound` leads to `target`, and back: one on all addresses, or both on the loopback."""
-    if host_port(bound).family != target.family:
+    """Whether a socket bound to `bound` leads to `target`, and back: one on all addresses, both on the loopback, or one
+    on the very address from which the system's routes lead there.
+    """
+    here = host_port(bound)
+    if here.family != target.family:
         return False
-    return is_unspecified(bound) or (is_loopback(bound) and is_loopback(from_ip(target.host)))
+    if is_unspecified(bound) or is_loopback(bound):
+        return is_unspecified(bound) or is_loopback(from_ip(target.host))
+    return _source_ip(target) == here.host
+
+
+def _source_ip(target: HostPort) -> str | None:
+    """The address of this machine from which `target` is reached. Sends nothing."""
+    family = socket.AF_INET if target.family == "ip4" else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect(sockaddr(target))
+            return str(sock.getsockname()[0])
+    except OSError:
+        return None
 
 
 def reachable_addrs(bound: Multiaddr, interfaces: Interfaces) -> tuple[Multiaddr, ...]:
