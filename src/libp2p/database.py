@@ -15,7 +15,7 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .errors import LocalProtocolError
 
@@ -39,14 +39,26 @@ def is_damage(error: sqlite3.Error) -> bool:
 
 
 class Database:
-    """The file `path`, which is made where it is missing. `prepare` makes its tables, on the thread."""
+    """The file `path`, which is made where it is missing. `prepare` makes its tables; `snapshot` is asked before each
+    transaction, and what it returns is called where that is taken back; both on the thread.
+    """
 
-    def __init__(self, path: Path, *, version: int, prepare: Callable[[sqlite3.Connection], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        version: int,
+        prepare: Callable[[sqlite3.Connection], None],
+        snapshot: Callable[[], Callable[[], None]] = lambda: lambda: None,
+    ) -> None:
         self.path = path
         self._version = version
         self._prepare = prepare
+        self._snapshot = snapshot
         self._thread: ThreadPoolExecutor | None = None
         self._connection: sqlite3.Connection | None = None
+        self._waiting: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]] = []
+        self._committing = False
 
     @property
     def is_open(self) -> bool:
@@ -81,19 +93,51 @@ class Database:
         return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: call(self._opened()))
 
     async def commit(self, call: Callable[[sqlite3.Connection], T]) -> T:
-        """The same, in a transaction: all of it is done, or nothing."""
+        """What `call` returns, on the thread and in a transaction, with whatever else waits: all of that is done, or
+        nothing. It is committed then. A caller that is cancelled has its call done nonetheless. Raises what `run` does,
+        and what another call of the same transaction raised.
+        """
+        if self._thread is None:
+            raise LocalProtocolError(f"{self.path} is not open")
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((call, done))
+        if not self._committing:
+            self._commit_next()
+        return await done
 
-        def transaction(connection: sqlite3.Connection) -> T:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                result = call(connection)
-                connection.execute("COMMIT")
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-            return result
+    def _commit_next(self) -> None:
+        batch, self._waiting = self._waiting, []
+        self._committing = bool(batch)
+        if batch:
+            calls = [call for call, _ in batch]
+            committed = asyncio.ensure_future(self.run(lambda connection: self._transaction(connection, calls)))
+            committed.add_done_callback(lambda task: self._committed([done for _, done in batch], task))
 
-        return await self.run(transaction)
+    def _committed(self, waiting: list[asyncio.Future[Any]], task: asyncio.Future[list[Any]]) -> None:
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        results = [None] * len(waiting) if error is not None else task.result()
+        for done, result in zip(waiting, results, strict=True):
+            if done.done():
+                continue  # its caller was cancelled
+            if error is not None:
+                done.set_exception(error)
+            else:
+                done.set_result(result)
+        self._commit_next()
+
+    def _transaction(
+        self, connection: sqlite3.Connection, calls: list[Callable[[sqlite3.Connection], Any]]
+    ) -> list[Any]:
+        undo = self._snapshot()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            results = [call(connection) for call in calls]
+            connection.execute("COMMIT")
+        except BaseException:
+            undo()
+            connection.execute("ROLLBACK")
+            raise
+        return results
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:

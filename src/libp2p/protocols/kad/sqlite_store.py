@@ -1,27 +1,22 @@
 """Records in a file of SQLite: they survive the process, kill -9 included (write-ahead log).
 
-Rules:
-- The database is used on a thread of its own, one call after the other, so the event loop never waits for the disk.
-- Writes that come while one is under way are committed together: a flood of records costs one commit at a time.
-- `synchronous=NORMAL`: a power failure may cost the last moments' records, which others hold too, never the file.
+How the file is used: `database.py` of the package. What a power failure may cost, the last moments' records, others hold
+too.
 """
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from ...database import Database
 from ...errors import LocalProtocolError
 from ...identity import PeerId
 from .keys import BITS, Position, position
 from .store import ProviderRecord, RecordStore, StoreConfig, StoredValue
 from .wire import read_addrs
-
-T = TypeVar("T")
 
 _VERSION = 1
 
@@ -46,28 +41,27 @@ class SqliteRecordStore(RecordStore):
         self._path = str(path)
         self._config = config or StoreConfig()
         self._own: Position = 0
-        self._thread: ThreadPoolExecutor | None = None
+        self._file: Database | None = None
         self._db: sqlite3.Connection | None = None
         self._counts = [0, 0, 0]  # values, their bytes, provider records
-        self._waiting: list[tuple[Callable[[], bool], asyncio.Future[bool]]] = []
-        self._committing = False
 
     async def open(self, own: Position) -> None:
-        if self._thread is not None:
+        if self._file is not None:
             return
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="records")
+        self._file = Database(
+            Path(self._path), version=_VERSION, prepare=lambda db: self._prepare(db, own), snapshot=self._snapshot
+        )
         try:
-            await self._run(lambda: self._open(own))
+            await self._file.open()
         except sqlite3.Error as error:
-            await self.close()
+            self._file = None
             raise OSError(f"cannot use the records in {self._path}: {error}") from error
 
     async def close(self) -> None:
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            loop = asyncio.get_running_loop()
-            await asyncio.shield(loop.run_in_executor(thread, self._close))
-            thread.shutdown(wait=False)
+        file, self._file = self._file, None
+        if file is not None:
+            await file.close()
+            self._db = None
 
     async def put_value(self, value: StoredValue) -> bool:
         return await self._write(lambda: self._put_value(value))
@@ -130,51 +124,26 @@ class SqliteRecordStore(RecordStore):
         return gone
 
     async def counts(self) -> tuple[int, int]:
-        await self._run(lambda: None)  # behind the writes under way
+        await self._opened.run(lambda _: None)  # behind the writes under way
         return self._counts[0], self._counts[2]
 
     # Between the loop and the thread
 
-    async def _run(self, call: Callable[[], T]) -> T:
-        if self._thread is None:
+    @property
+    def _opened(self) -> Database:
+        if self._file is None:
             raise LocalProtocolError(f"the record store {self._path} is not open")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        return self._file
 
     async def _read(self, query: str, arguments: Sequence[Any]) -> list[Any]:
-        return await self._run(lambda: self._database.execute(query, arguments).fetchall())
+        return await self._opened.run(lambda db: db.execute(query, arguments).fetchall())
 
     async def _write(self, call: Callable[[], bool]) -> bool:
         """Do `call` in a transaction, with whatever else waits; its result once it is committed."""
-        if self._thread is None:
-            raise LocalProtocolError(f"the record store {self._path} is not open")
-        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.append((call, done))
-        if not self._committing:
-            self._commit_next()
-        return await done
-
-    def _commit_next(self) -> None:
-        batch, self._waiting = self._waiting, []
-        self._committing = bool(batch)
-        if not batch:
-            return
-        calls = [call for call, _ in batch]
-        committed = asyncio.ensure_future(self._run(lambda: self._commit(calls)))
-        committed.add_done_callback(lambda task: self._committed(batch, task))
-
-    def _committed(
-        self, batch: list[tuple[Callable[[], bool], asyncio.Future[bool]]], task: asyncio.Future[list[bool]]
-    ) -> None:
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        results = [False] * len(batch) if error is not None else task.result()
-        for (_, done), result in zip(batch, results, strict=True):
-            if done.done():
-                continue  # its caller was cancelled; the write was done nonetheless
-            if error is not None:
-                done.set_exception(OSError(f"cannot write the records in {self._path}: {error!r}"))
-            else:
-                done.set_result(result)
-        self._commit_next()
+        try:
+            return await self._opened.commit(lambda _: call())
+        except sqlite3.Error as error:
+            raise OSError(f"cannot write the records in {self._path}: {error!r}") from error
 
     # On the thread
 
@@ -183,17 +152,10 @@ class SqliteRecordStore(RecordStore):
         assert self._db is not None
         return self._db
 
-    def _open(self, own: Position) -> None:
-        self._own = own
-        # The thread is the only one that uses it; a virtual-time loop has its executor's calls on the loop's thread.
-        db = self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=NORMAL")
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, _VERSION):
-            raise sqlite3.DatabaseError(f"its format is version {version}, this code knows {_VERSION}")
-        db.executescript(_SCHEMA)
-        db.execute(f"PRAGMA user_version = {_VERSION}")
+    def _prepare(self, db: sqlite3.Connection, own: Position) -> None:
+        self._own, self._db = own, db
+        for statement in _SCHEMA.split(";"):
+            db.execute(statement)
         # Distances are from another position where the file was made by another peer.
         db.create_function("distance", 1, self._distance, deterministic=True)
         for table in ("stored_values", "providers"):
@@ -203,22 +165,13 @@ class SqliteRecordStore(RecordStore):
         values, size = db.execute("SELECT count(*), coalesce(sum(length(value)), 0) FROM stored_values").fetchone()
         self._counts = [values, size, db.execute("SELECT count(*) FROM providers").fetchone()[0]]
 
-    def _close(self) -> None:
-        if self._db is not None:
-            self._db.close()
-            self._db = None
-
-    def _commit(self, calls: list[Callable[[], bool]]) -> list[bool]:
+    def _snapshot(self) -> Callable[[], None]:
         before = list(self._counts)
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
-            results = [call() for call in calls]
-            self._database.execute("COMMIT")
-        except BaseException:
+
+        def undo() -> None:
             self._counts = before
-            self._database.execute("ROLLBACK")
-            raise
-        return results
+
+        return undo
 
     def _many(self, query: str, rows: list[Any]) -> bool:
         self._database.executemany(query, rows)
