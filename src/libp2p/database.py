@@ -14,6 +14,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -120,7 +121,7 @@ class Database:
             if done.done():
                 continue  # its caller was cancelled
             if error is not None:
-                done.set_exception(error)
+                done.set_exception(copy(error))  # each has notes and a traceback of its own
             else:
                 done.set_result(result)
         self._commit_next()
@@ -159,7 +160,7 @@ class Database:
             raise sqlite3.DatabaseError(f"the file is damaged: {said}")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, self._version):
-            raise OSError(f"{self.path} has the format {version}, this code knows {self._version}")
+            raise OSError(f"{self.path} has a format of version {version}, this code knows {self._version}")
         connection.execute("BEGIN IMMEDIATE")
         self._prepare(connection)
         connection.execute(f"PRAGMA user_version = {self._version}")

@@ -206,7 +206,7 @@ class TestSqlitePeerStore(PeerStoreSuite):
         async with self.make(PeerStoreConfig(), Clock()):
             pass
         self.change("PRAGMA user_version = 99")
-        with pytest.raises(OSError, match="format 99"):
+        with pytest.raises(OSError, match="version 99"):
             await self.again().open()
 
     async def test_nothing_is_believed_that_was_not_signed(self) -> None:

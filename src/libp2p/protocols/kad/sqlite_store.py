@@ -1,7 +1,7 @@
 """Records in a file of SQLite: they survive the process, kill -9 included (write-ahead log).
 
-How the file is used: `database.py` of the package. What a power failure may cost, the last moments' records, others hold
-too.
+How the file is used: `database.py` of the package. The last moments' records, which a power failure may cost, others
+hold too.
 """
 
 from __future__ import annotations
