@@ -52,7 +52,7 @@ async def triangle(
     async with Simulation(hosts, stack=stack, link=Link(latency=0.02)) as sim, AsyncExitStack() as stack_:
         server = await stack_.enter_async_context(RelayServer(sim.hosts[0], config))
         clients = [
-            await stack_.enter_async_context(RelayClient(host, client, hole_punching=None)) for host in sim.hosts[1:]
+            await stack_.enter_async_context(RelayClient(host, client, hole_punching=False)) for host in sim.hosts[1:]
         ]
         some = Triangle(sim, server, clients)
         serve_echo(some.target)
