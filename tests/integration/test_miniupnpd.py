@@ -101,13 +101,14 @@ class Router:
         self._stack = stack
         self._config = folder / "miniupnpd.conf"
         self._config.write_text(CONFIG)
+        self._pid = folder / "miniupnpd.pid"  # which the service removes before it writes it
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the service, with nothing mapped."""
         subprocess.run(["ip", "netns", "exec", self.name, "nft", "flush", "ruleset"], check=True)
         subprocess.run(["ip", "netns", "exec", self.name, "nft", "-f", "-"], input=TABLE, text=True, check=True)
-        command = ["ip", "netns", "exec", self.name, "miniupnpd", "-d", "-f", str(self._config), "-P", "/dev/null"]
+        command = ["ip", "netns", "exec", self.name, "miniupnpd", "-d", "-f", str(self._config), "-P", str(self._pid)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self._stack.callback(self.stop)
 
