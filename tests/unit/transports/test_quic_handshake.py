@@ -24,7 +24,7 @@ from libp2p.connection import Connection, Scope
 from libp2p.errors import ConnectionClosed, HandshakeError, PeerIdMismatch, StageTimeout
 from libp2p.identity import PrivateKey
 from libp2p.multiaddr import Multiaddr
-from libp2p.security.tls.certificate import EXTENSION, make_certificate
+from libp2p.security.tls.certificate import CLOCK_SKEW, EXTENSION, make_certificate
 from libp2p.testing.conformance.tools import cancel, ends, is_held, started
 from libp2p.testing.conformance.transports import DIALER, LISTENER, Reports
 from libp2p.testing.network import Link, Network, Node
@@ -179,7 +179,7 @@ def expired(configuration: QuicConfiguration, key: PrivateKey) -> None:
 
 
 def early(configuration: QuicConfiguration, key: PrivateKey) -> None:
-    use(make_certificate(key, now=NOW + DAY), configuration)
+    use(make_certificate(key, now=NOW + 2 * CLOCK_SKEW), configuration)
 
 
 def two(configuration: QuicConfiguration, key: PrivateKey) -> None:

@@ -23,8 +23,10 @@ class PortMapConfig:
     """Looks in a row that come to nothing, until gateways are searched for anew."""
     search_interval: float = 300.0
     """Seconds between two searches, at most, while no gateway is found; the first pauses are shorter."""
+    first_refused_pause: float = 15.0
+    """Seconds until a gateway that has refused a mapping is asked again; each time twice as long..."""
     refused_pause: float = 600.0
-    """Seconds until a gateway that has refused a mapping is asked again."""
+    """...up to this."""
     max_mappings: int = 16
     """Ports that are mapped; those of further listeners are not."""
     max_body: int = 128 * 1024

@@ -71,6 +71,7 @@ class Epoch:
 class _Lease:
     mapped: Mapped | None = None
     due: float = 0.0
+    refusals: int = 0
 
 
 @dataclass(slots=True)
@@ -112,9 +113,10 @@ class Leases:
             self._leases[port] = _Lease(mapped, now + max(lifetime, _MIN_LIFETIME) / 2)
 
     def refused(self, port: Port, now: float) -> None:
-        """The gateway has not."""
-        if port in self._leases:
-            self._leases[port] = _Lease(None, now + self.config.refused_pause)
+        """The gateway has said no; it may have meant only this moment, so the pause begins short, and doubles."""
+        if (lease := self._leases.get(port)) is not None:
+            pause = min(self.config.first_refused_pause * 2.0**lease.refusals, self.config.refused_pause)
+            self._leases[port] = _Lease(None, now + pause, min(lease.refusals + 1, 30))
 
     def forgotten(self) -> None:
         """The gateway has forgotten all: each is due now."""

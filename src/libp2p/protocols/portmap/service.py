@@ -34,6 +34,9 @@ from .gateway import Gateway, MappingError
 
 logger = logging.getLogger(__name__)
 
+_TRIES = 2
+"""Times that a gateway is asked to take back a mapping."""
+
 
 class PortMapping(Service):
     """Opens the ports that the host listens on. `find` looks for gateways."""
@@ -81,7 +84,8 @@ class PortMapping(Service):
         if self._gateway is not None and self.mapped:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.config.unmap_timeout):
-                    await asyncio.gather(*(self._unmap(self._gateway, *one) for one in self.mapped.items()))
+                    for port, mapped in self.mapped.items():  # many gateways do one thing at a time
+                        await self._unmap(self._gateway, port, mapped)
 
     def abort(self) -> set[asyncio.Task[Any]]:
         """See `Service`: nothing mapped is announced any more."""
@@ -166,10 +170,12 @@ class PortMapping(Service):
             self.host.events.emit(PortMapped(gateway.kind, port.transport, port.number, *where))
 
     async def _unmap(self, gateway: Gateway, port: Port, mapped: Mapped) -> None:
-        try:
-            await gateway.unmap(port, mapped)
-        except MappingError as error:
-            logger.debug("%s port %d stays mapped: %s", port.transport, port.number, error)
+        for _ in range(_TRIES):
+            try:
+                await gateway.unmap(port, mapped)
+                break
+            except MappingError as error:
+                logger.debug("%s port %d stays mapped: %s", port.transport, port.number, error)
         self.host.events.emit(PortUnmapped(port.transport, port.number, "it is wanted no more"))
 
     def _announce(self, gateway: Gateway) -> None:
