@@ -21,9 +21,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
+from threading import Thread
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, TypeVar, cast
 
 from ..ground_errors import InvalidMultiaddr, ResolveError
 from .multiaddr import Component, Multiaddr
@@ -31,6 +33,8 @@ from .net import from_ip
 
 if TYPE_CHECKING:
     import dns.asyncresolver
+
+T = TypeVar("T")
 
 NameFamily: TypeAlias = Literal["dns", "dns4", "dns6"]
 
@@ -70,18 +74,22 @@ class NameLookup(Protocol):
 class SystemLookup:
     """The operating system for host names, dnspython for TXT records.
 
-    `nameservers` (IP addresses) and `port` say which DNS servers to ask for TXT records instead of the system's.
+    `nameservers` (IP addresses) and `port` say which DNS servers to ask for TXT records instead of the system's. At
+    most `max_threads` lookups of host names are under way. The system may take long for one, which nobody can stop: it
+    goes on behind a caller that has given up, and ends with the process.
     """
 
-    def __init__(self, *, nameservers: Sequence[str] = (), port: int = 53) -> None:
+    def __init__(self, *, nameservers: Sequence[str] = (), port: int = 53, max_threads: int = 32) -> None:
         self._nameservers = list(nameservers)
         self._port = port
+        self._threads = asyncio.Semaphore(max_threads)
 
     async def addresses(self, name: str, family: NameFamily) -> list[str]:
         """See `NameLookup.addresses`."""
-        loop = asyncio.get_running_loop()
         try:
-            found = await loop.getaddrinfo(name, None, family=_FAMILIES[family], type=socket.SOCK_STREAM)
+            found = await self._on_a_thread(
+                lambda: socket.getaddrinfo(name, None, family=_FAMILIES[family], type=socket.SOCK_STREAM)
+            )
         except socket.gaierror as error:
             if error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)):
                 return []
@@ -92,7 +100,7 @@ class SystemLookup:
 
     async def texts(self, name: str) -> list[str]:
         """See `NameLookup.texts`."""
-        resolver = await asyncio.to_thread(self._load)
+        resolver = await self._on_a_thread(self._load)
         from dns.exception import DNSException  # noqa: PLC0415
         from dns.resolver import NXDOMAIN  # noqa: PLC0415
 
@@ -103,6 +111,33 @@ class SystemLookup:
         except DNSException as error:
             raise ResolveError(f"cannot look up the TXT records of {name!r}: {error}") from error
         return [b"".join(record.strings).decode(errors="replace") for record in answer]
+
+    async def _on_a_thread(self, call: Callable[[], T]) -> T:
+        """What `call` returns. On a thread that nobody waits for at the end, as the loop does for those of its own."""
+        await self._threads.acquire()
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+
+        def finish(result: T | None, error: BaseException | None) -> None:
+            self._threads.release()
+            if done.done():
+                return  # the caller has given up
+            if error is not None:
+                done.set_exception(error)
+            else:
+                done.set_result(cast("T", result))
+
+        def run() -> None:
+            result, error = None, None
+            try:
+                result = call()
+            except BaseException as raised:  # goes to the caller
+                error = raised
+            with suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(finish, result, error)
+
+        Thread(target=run, name="looking up a name", daemon=True).start()
+        return await done
 
     def _load(self) -> dns.asyncresolver.Resolver:
         """Load dnspython, which takes a tenth of a second, and read the system's configuration, which may change."""
