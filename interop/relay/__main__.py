@@ -18,6 +18,10 @@ from .parts import Part, PartFailed
 
 TRANSPORTS = ("tcp", "quic-v1")
 PEERS = ("go", "rust", "js")
+NOT_ASKED = {
+    ("go", "rust"): "go's reservations name public addresses only, none on this interface, and rust takes none without",
+}
+"""Pairs of a relay and a listener that can't do it without us either, and why. Listed at the end."""
 ANSWER = "through the relay"
 PATIENCE = 60.0
 _LISTEN = {"tcp": "/ip4/127.0.0.1/tcp/0", "quic-v1": "/ip4/127.0.0.1/udp/0/quic-v1"}
@@ -39,7 +43,7 @@ async def main(transports: list[str], peers: list[str]) -> int:
     """The exit code."""
     failed = 0
     for transport, *parts in product(transports, ("us", *peers), ("us", *peers), ("us", *peers)):
-        if "us" not in parts:
+        if "us" not in parts or (parts[1], parts[2]) in NOT_ASKED:
             continue
         name = f"{transport:<8} {' -> '.join(parts)}"
         try:
@@ -52,6 +56,9 @@ async def main(transports: list[str], peers: list[str]) -> int:
             print(f"{name}: failed: {error!r}", flush=True)
         else:
             print(f"{name}: passed", flush=True)
+    for (relay, target), why in NOT_ASKED.items():
+        if {relay, target} <= set(peers):
+            print(f"not asked: ... -> {relay} -> {target}: {why}")
     return 1 if failed else 0
 
 
