@@ -53,7 +53,12 @@ ATTACKS = [
     Attack("quic_handshakes", "QUIC handshakes of 16 addresses", 3000, "quic", within={"grown": 100}, in_time=BUSY),
     Attack("quic_halves", "QUIC handshakes begun, 16 addresses", 6000, "quic", within={"pending": 1025, "grown": 128}),
     Attack("resets", "SYN and RST", 100_000, within={"grown": 100}, in_time={"gap ms": 50}),
-    Attack("slow", "streams of a slow handler, reset", 100_000, within={"handlers": 1024, "grown": 100}),
+    Attack(
+        "slow",
+        "streams of a slow handler, reset",
+        100_000,
+        within={"handlers": 1024, "grown": 100},
+    ),
     Attack("unnegotiated", "streams on which nothing is asked", 8192, within={"grown": 100}, in_time=FAIR),
     Attack("pings", "pings of each of 50 connections", 20_000, within={"grown": 100}, in_time=FAIR),
     Attack("updates", "window updates of each of 50 connections", 20_000, within={"grown": 100}, in_time=FAIR),

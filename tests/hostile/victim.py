@@ -9,9 +9,10 @@ import os
 import resource
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
-from libp2p import Host, HostConfig, Libp2pError, Multiaddr, Stream
+from libp2p import Host, HostConfig, Libp2pError, Multiaddr, PeerId, Stream
 from libp2p.connection import DialOptions
 from libp2p.swarm import SwarmConfig
 
@@ -60,7 +61,8 @@ async def main(max_connections: int, descriptors: int) -> None:
     if descriptors:
         resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
     logging.getLogger().addHandler(lines := Lines())
-    handlers = most_handlers = 0
+    handlers: Counter[PeerId] = Counter()
+    most_handlers = 0  # of one peer
     swarm = SwarmConfig(max_connections=max_connections, high_water=max_connections)
     listen = ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"]
     async with Host(listen_addrs=listen, config=HostConfig(swarm=swarm)) as host:
@@ -70,17 +72,18 @@ async def main(max_connections: int, descriptors: int) -> None:
         await host.swarm.listen(Multiaddr(f"/ip4/0.0.0.0/tcp/{port}/ws"))  # one port for both
 
         @host.handle("/slow/1")
-        async def slow(_: Stream) -> None:
-            nonlocal handlers, most_handlers
-            handlers += 1
-            most_handlers = max(most_handlers, handlers)
+        async def slow(stream: Stream) -> None:
+            nonlocal most_handlers
+            peer = stream.connection.remote_peer
+            handlers[peer] += 1
+            most_handlers = max(most_handlers, handlers[peer])
             deadline = time.monotonic() + 20
             while (left := deadline - time.monotonic()) > 0:  # it is stubborn: cancelling does not end it
                 try:
                     await asyncio.sleep(left)
                 except asyncio.CancelledError:
                     continue
-            handlers -= 1
+            handlers[peer] -= 1
 
         @host.handle("/unread/1")
         async def unread(_: Stream) -> None:

@@ -49,8 +49,8 @@ class Entry:
 
     @property
     def is_idle(self) -> bool:
-        """See `Holder`."""
-        return not self.connection.streams and not self.is_kept
+        """See `Holder`. What we have asked, and the peer has not answered yet, makes it no busier: identify, mostly."""
+        return not self.is_kept and not any(stream.bytes_read for stream in self.connection.streams)
 
     def ended(self, reason: ConnectionClosed) -> None:
         """The connection is over."""

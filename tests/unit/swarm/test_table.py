@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from libp2p.multiaddr import Multiaddr
 from libp2p.peerstore import MemoryPeerStore
 from libp2p.security.noise import Noise
 from libp2p.swarm import Gater, PeerConnected, PeerDisconnected, Swarm, SwarmConfig
+from libp2p.swarm.table import Entry
 from libp2p.testing.conformance.tools import is_held, started
 from libp2p.testing.network import Link, Network
 from libp2p.testing.transports import context
@@ -256,3 +258,22 @@ async def test_hosts_that_start_together_end_with_one_connection_to_each_other()
         assert {len(one.connections_to(other.id)) for one, other in pairs} == {1}
         for host in hosts:
             await host.close()
+
+
+def test_a_connection_whose_peer_answers_nothing_is_idle() -> None:
+    """Identify's question, which a stranger leaves open, is no work of its own."""
+    asked, talking = (SimpleNamespace(bytes_read=count) for count in (0, 5))
+    for streams, is_idle in (([], True), ([asked], True), ([asked, talking], False)):
+        connection: Any = SimpleNamespace(streams=streams, remote_peer=SMALL.peer_id)
+        scope: Any = None
+        entry = Entry(
+            connection,
+            scope,
+            since=0.0,
+            on_purpose=False,
+            dialed=(),
+            protected=lambda _: False,
+            let_go=lambda *_: None,
+            lost=lambda *_: None,
+        )
+        assert entry.is_idle is is_idle

@@ -58,7 +58,7 @@ class SwarmConfig:
     `RESOURCE_LIMIT_EXCEEDED`. A handler counts until it ends, also when its stream has been reset before."""
     max_handlers_per_protocol: int = 16384
     """The same, for one protocol."""
-    max_handlers_per_peer: int = 8192
+    max_handlers_per_peer: int = 1024
     """The same, for all connections of one peer."""
     max_handlers_per_connection: int = 1024
     """The same, for one connection. Some streams above it wait, since handlers end behind their streams."""
