@@ -91,7 +91,10 @@ class Database:
         """What `call` returns, on the thread. Raises what it does; `LocalProtocolError` where the file is not open."""
         if self._thread is None:
             raise LocalProtocolError(f"{self.path} is not open")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: call(self._opened()))
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: call(self._opened()))
+        except UnicodeDecodeError as error:  # of the message, which quotes what is damaged
+            raise sqlite3.DatabaseError(f"{self.path} is damaged") from error
 
     async def commit(self, call: Callable[[sqlite3.Connection], T]) -> T:
         """What `call` returns, on the thread and in a transaction, with whatever else waits: all of that is done, or

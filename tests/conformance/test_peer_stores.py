@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import sqlite3
 from contextlib import closing
@@ -221,7 +222,7 @@ class TestSqlitePeerStore(PeerStoreSuite):
             assert store.peer_record(peer) is None
             assert store.certified_addrs(peer) == []
 
-    @pytest.mark.parametrize("seed", range(40))
+    @pytest.mark.parametrize("seed", range(int(os.environ.get("DAMAGED_FILES", "40"))))
     async def test_a_damaged_file_is_opened_or_set_aside_and_said(
         self, seed: int, caplog: pytest.LogCaptureFixture
     ) -> None:
