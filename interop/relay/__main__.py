@@ -42,15 +42,18 @@ async def triangle(transport: str, dialer: str, relay: str, target: str) -> None
 async def main(transports: list[str], peers: list[str]) -> int:
     """The exit code."""
     failed = 0
+    try:
+        for name in ("us", *peers):
+            build(name)  # not within a triangle's time
+    except BuildError as error:
+        print(error, file=sys.stderr)
+        return 2
     for transport, *parts in product(transports, ("us", *peers), ("us", *peers), ("us", *peers)):
         if "us" not in parts or (parts[1], parts[2]) in NOT_ASKED:
             continue
         name = f"{transport:<8} {' -> '.join(parts)}"
         try:
             await triangle(transport, *parts)
-        except BuildError as error:
-            print(error, file=sys.stderr)
-            return 2
         except (PartFailed, TimeoutError) as error:
             failed += 1
             print(f"{name}: failed: {error!r}", flush=True)
