@@ -16,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/protocol/autonatv2"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
@@ -111,15 +112,7 @@ func dialThrough(ctx context.Context, h host.Host, addr string) error {
 		}
 		time.Sleep(500 * time.Millisecond) // the hole punch service looks for an address every 250 ms
 	}
-	info, err := peer.AddrInfoFromString(addr)
-	if err != nil {
-		return err
-	}
-	ctx = network.WithAllowLimitedConn(ctx, "interop")
-	if err := h.Connect(ctx, *info); err != nil {
-		return err
-	}
-	stream, err := h.NewStream(ctx, info.ID, echoID)
+	stream, err := reach(ctx, h, addr, echoID)
 	if err != nil {
 		return err
 	}
@@ -134,19 +127,24 @@ func dialThrough(ctx context.Context, h host.Host, addr string) error {
 	return err
 }
 
+// reach opens a stream to the peer at addr, through the relay too.
+func reach(ctx context.Context, h host.Host, addr string, id protocol.ID) (network.Stream, error) {
+	info, err := peer.AddrInfoFromString(addr)
+	if err != nil {
+		return nil, err
+	}
+	ctx = network.WithAllowLimitedConn(ctx, "interop")
+	if err := h.Connect(ctx, *info); err != nil {
+		return nil, err
+	}
+	return h.NewStream(ctx, info.ID, id)
+}
+
 const poured = 64 << 20
 
 // pour sends 64 MiB to the peer through the relay, and prints how many MiB a second that were.
 func pour(ctx context.Context, h host.Host, addr string) error {
-	info, err := peer.AddrInfoFromString(addr)
-	if err != nil {
-		return err
-	}
-	ctx = network.WithAllowLimitedConn(ctx, "interop")
-	if err := h.Connect(ctx, *info); err != nil {
-		return err
-	}
-	stream, err := h.NewStream(ctx, info.ID, perfID)
+	stream, err := reach(ctx, h, addr, perfID)
 	if err != nil {
 		return err
 	}

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
+from bench.simulation import Meter
+
 from libp2p.errors import RoutingError
 
-from .network import Dhts, Found, Meter, dhts, percentile
+from .network import Dhts, Found, dhts, percentile
 from .outcome import Outcome
 
 _HEADER = ["", "found", "hops p50 / p90", "requests p50 / p90", "seconds p50 / p90", "18 of the nearest 20"]

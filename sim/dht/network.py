@@ -17,11 +17,9 @@ import asyncio
 import gc
 import itertools
 import statistics
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from random import Random
 
 from libp2p.connection import Stream
@@ -216,33 +214,6 @@ def settings(**changes: float) -> KadConfig:
 def wall_clock() -> float:
     """Unix time, in seconds: that of the loop, from some day on."""
     return 1_750_000_000.0 + asyncio.get_running_loop().time()
-
-
-@dataclass(slots=True)
-class Meter:
-    """CPU seconds and resident bytes since it was made."""
-
-    cpu: float
-    memory: int
-
-    @classmethod
-    def start(cls) -> Meter:
-        """Begin to count."""
-        return cls(time.process_time(), resident())
-
-    def ms(self, count: int) -> float:
-        """CPU milliseconds for each of `count`."""
-        return (time.process_time() - self.cpu) / count * 1000
-
-    def kib(self, count: int) -> float:
-        """KiB for each of `count`, garbage not counted."""
-        gc.collect()
-        return (resident() - self.memory) / count / 1024
-
-
-def resident() -> int:
-    """Bytes of memory that the process has now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 def percentile(values: Sequence[float], percent: int) -> float:

@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import re
 import shutil
-import socket
 import urllib.parse
 import urllib.request
 from collections.abc import AsyncIterator
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from interop.cell import free_port
 
 from libp2p.cid import Cid
 from libp2p.connection import Stream
@@ -87,7 +86,7 @@ async def a_busy_host() -> AsyncIterator[Metrics]:
                 host.limits.refusals.counts["max_handlers"] += 1
                 with pytest.raises(DialError):
                     await host.connect("/ip4/127.0.0.1/tcp/1")
-                reader, writer = await asyncio.open_connection("127.0.0.1", tcp_port(host))
+                reader, writer = await asyncio.open_connection("127.0.0.1", host.listen_addrs[0].get("tcp"))
                 writer.close()
                 await asyncio.sleep(0.3)
                 del reader
@@ -99,16 +98,6 @@ async def a_busy_host() -> AsyncIterator[Metrics]:
             busy.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await busy
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def tcp_port(host: Host) -> int:
-    return int(re.findall(r"/tcp/(\d+)", str(host.addrs[0]))[0])
 
 
 async def test_each_query_of_the_dashboard_finds_something(tmp_path: Path) -> None:
