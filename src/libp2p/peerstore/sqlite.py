@@ -227,9 +227,8 @@ class SqlitePeerStore(MemoryPeerStore):
             logger.warning("%s", error)
         finally:
             self._task = None
-            if self._unwritten or self._leaving or self._removed:
-                delay = _RETRY if self._timer is None else self._file.write_delay
-                self._timer = self._timer or asyncio.get_running_loop().call_later(delay, self._begin_to_write)
+            if self._timer is None and (self._unwritten or self._leaving or self._removed):
+                self._timer = asyncio.get_running_loop().call_later(_RETRY, self._begin_to_write)
 
     async def _write(self) -> None:
         """Write what waits. Raises `OSError`, and it waits on."""
